@@ -1,0 +1,1 @@
+"""The folder of pictures as a source."""

@@ -1,0 +1,1 @@
+"""HTTP: parse, authorise, ask the ports, answer; and the pure algorithms of selection."""
