@@ -214,6 +214,12 @@ class Change:
         assert known is not None
         return known.id
 
+    @property
+    def wanted(self) -> ImageRef:
+        """What the source says of an image that is not to be removed."""
+        assert self.image is not None
+        return self.image
+
 
 @dataclass(slots=True)
 class Plan:

@@ -200,8 +200,8 @@ class Journal(Protocol):
     async def set_watermark(self, name: str, value: str) -> None:
         """Remember where a feed is."""
 
-    async def quarantine(self, encoder_id: str, images: Sequence[Quarantined]) -> None:
-        """Set pictures aside."""
+    async def quarantine(self, encoder_id: str, images: Sequence[Quarantined], again: bool = True) -> None:
+        """Set pictures aside; unless `again`, those that are there keep their time."""
 
     async def quarantined_contents(
         self, encoder_id: str, contents: Collection[str], since: float
@@ -224,6 +224,9 @@ class Journal(Protocol):
 
     async def held(self, project_id: int, before: float) -> Collection[int]:
         """Return the removals held since before that time that nobody cancelled."""
+
+    async def kept(self, project_id: int) -> Collection[int]:
+        """Return the removals of a project that somebody cancelled."""
 
     async def held_counts(self) -> Mapping[int, int]:
         """Count held removals by project."""

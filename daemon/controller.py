@@ -1,0 +1,363 @@
+"""The controller: takes projects off the worklist and looks at them; answers what handlers ask.
+
+Surveys put every project on the worklist and notice those that are gone. A project that is gone is
+not searchable; its vectors are kept for a day, in case it comes back or its pictures turn up elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn
+
+import structlog
+
+from daemon.board import Board
+from daemon.removals import Removals
+from daemon.sync import Sync
+from daemon.worklist import Worklist
+from handlers.metrics import Metrics
+from state.errors import EmbedsyncError, Inconsistent, Invisible, Unavailable
+from state.model import (
+    FULL,
+    Plan,
+    Progress,
+    Project,
+    ProjectStatus,
+    Quarantined,
+    Scope,
+    Start,
+    TaskStatus,
+)
+from state.ports import Encoder, Journal, Source, Store
+
+GONE_SECONDS = 24 * 3600.0
+"""How long the vectors of a project that is gone are kept."""
+
+GONE_SURVEYS = 2
+"""How many surveys must agree that a project is gone."""
+
+QUICK_PLAN_SECONDS = 5.0
+"""How long a request may wait to hear that there is nothing to do."""
+
+MOVED_RETRY = 1.0
+"""Seconds until images that changed while they were being fetched are looked at again."""
+
+log = structlog.get_logger()
+
+
+class Controller:
+    """The daemon's side of the `Syncs` port, and the loops behind it.
+
+    :param clock: monotonic seconds
+    :param now: seconds since the epoch, compared only with what this machine wrote down itself
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        encoder: Encoder,
+        journal: Journal,
+        sync: Sync,
+        removals: Removals,
+        worklist: Worklist,
+        board: Board,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
+        self._sync, self._removals, self._worklist, self._board = sync, removals, worklist, board
+        self._metrics = metrics
+        self._clock = clock
+        self._now = now
+        self._projects: dict[int, Project] = {}
+        self._looks: dict[int, asyncio.Task[None]] = {}
+        self._ended = asyncio.Condition()
+        self._survey_wanted = asyncio.Event()
+        self._sweep_wanted = True
+        self._source_problem: str | None = "not surveyed yet"
+
+    async def follow(self) -> None:
+        """Turn the source's news into marks, for ever."""
+        async for marks in self._source.changes():
+            for project_id, scope in marks.items():
+                self._worklist.mark(project_id, scope)
+
+    async def survey_when_wanted(self) -> NoReturn:
+        """Survey the source whenever that is asked for, for ever."""
+        while True:
+            await self._survey_wanted.wait()
+            self._survey_wanted.clear()
+            try:
+                await self.survey()
+            except (Unavailable, Inconsistent) as problem:
+                self._source_problem = str(problem)
+                log.warning("survey.failed", problem=str(problem))
+
+    def want_survey(self) -> None:
+        """Ask for a survey soon."""
+        self._survey_wanted.set()
+
+    def want_sweep(self) -> None:
+        """Ask for a survey after which every project is compared whole."""
+        self._sweep_wanted = True
+        self._survey_wanted.set()
+
+    async def survey(self) -> None:
+        """List the projects, mark them, and deal with those that are gone.
+
+        :raises Inconsistent: when the list cannot be trusted
+        """
+        found = await self._source.survey()
+        stored = await self._store.projects(self._sync.collection)
+        if stored and not found:
+            raise Inconsistent("the source lists no project at all")
+        self._source_problem = None
+        self._projects = {project.id: project for project in found}
+        await self._journal.found(self._projects.keys() & (await self._journal.missing_projects()).keys())
+        for project_id in stored.keys() - self._projects.keys():
+            await self._gone(project_id)
+        sweep, self._sweep_wanted = self._sweep_wanted, False
+        for project, scope in found.items():
+            if project.enabled:
+                self._worklist.mark(project.id, FULL if sweep else scope)
+
+    async def _gone(self, project_id: int) -> None:
+        since, surveys = await self._journal.missing(project_id, self._now())
+        self._worklist.drop(project_id)
+        if surveys >= GONE_SURVEYS and self._now() - since >= GONE_SECONDS:
+            await self._store.remove_project(self._sync.collection, project_id)
+            await self._store.set_pointer(project_id, None)
+            await self._journal.release(project_id, None)
+            await self._journal.found([project_id])
+            self._board.drop(project_id)
+            log.info("project.removed", project_id=project_id)
+
+    async def work(self) -> NoReturn:
+        """Look at one project after the other, for ever."""
+        while True:
+            project_id, scope = await self._worklist.take()
+            look = asyncio.create_task(self._look(project_id, scope))
+            self._looks[project_id] = look
+            try:
+                await asyncio.wait([look])
+            except asyncio.CancelledError:
+                look.cancel()
+                await asyncio.wait([look])
+                raise
+            finally:
+                del self._looks[project_id]
+            if look.cancelled():
+                self._board.end(project_id, TaskStatus.CANCELLED, whole=False)
+                self._worklist.done(project_id)
+                log.info("project.cancelled", project_id=project_id)
+            async with self._ended:
+                self._ended.notify_all()
+
+    async def _look(self, project_id: int, scope: Scope) -> None:
+        started = self._clock()
+        try:
+            project = await self._source.project(project_id)
+            if project is None or not project.enabled:
+                self._worklist.done(project_id)
+                return
+            outcome = await self._sync.look(project, scope)
+        except EmbedsyncError as problem:
+            self._board.end(project_id, TaskStatus.FAILED, whole=False)
+            retry_after = problem.retry_after if isinstance(problem, Unavailable) else None
+            self._worklist.failed(project_id, scope, str(problem), retry_after)
+            log.warning("project.waits", project_id=project_id, problem=str(problem))
+            return
+        except Exception:  # the root of a look: a defect met in one project stops no other
+            self._board.end(project_id, TaskStatus.FAILED, whole=False)
+            self._worklist.failed(project_id, scope, "an internal error, see the log")
+            log.exception("project.defect", project_id=project_id)
+            return
+        self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full)
+        if outcome.problem:
+            left = Scope(ids=frozenset(outcome.left))
+            self._worklist.failed(project_id, left, str(outcome.problem), outcome.problem.retry_after)
+        else:
+            self._worklist.done(project_id)
+            if outcome.left:
+                self._worklist.mark(project_id, Scope(ids=frozenset(outcome.left)), delay=MOVED_RETRY)
+        seconds = self._clock() - started
+        self._metrics.sync_seconds.observe(seconds)
+        log.info(
+            "project.synced",
+            project_id=project_id,
+            project=project.name,
+            encoded=outcome.encoded,
+            reused=outcome.reused,
+            quarantined=len(outcome.quarantined),
+            left=len(outcome.left),
+            seconds=round(seconds, 3),
+        )
+
+    async def start(self, project_id: int, image_ids: Collection[int] | None, force: bool) -> Start:
+        """Ask for a sync now, of the whole project or of some of its images."""
+        if not force and project_id in self._looks:
+            return Start.RUNNING
+        if force:
+            self._sync.epoch = await self._store.next_epoch()
+            await self._journal.force(project_id, image_ids, self._sync.epoch)
+        elif not self._worklist.queued(project_id) and await self._nothing_to_do(project_id, image_ids):
+            return Start.NOTHING
+        self._worklist.mark(project_id, _scope(image_ids), at_once=True)
+        return Start.STARTED
+
+    async def _nothing_to_do(self, project_id: int, image_ids: Collection[int] | None) -> bool:
+        project = await self._known(project_id)
+        try:
+            async with asyncio.timeout(QUICK_PLAN_SECONDS):
+                async for plan in self._sync.plan(project, _scope(image_ids), force=False):
+                    if not plan.nothing_to_do:
+                        return False
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait(self, project_id: int) -> TaskStatus:
+        """Wait until the project's running or queued sync has ended, or failed and waits."""
+        async with self._ended:
+            await self._ended.wait_for(lambda: not self._busy(project_id))
+        return self._board[project_id].status
+
+    def _busy(self, project_id: int) -> bool:
+        waits = self._worklist.waiting(project_id) is not None
+        return project_id in self._looks or (self._worklist.queued(project_id) and not waits)
+
+    async def cancel(self, project_id: int) -> bool:
+        """Stop the project's sync between batches; return whether there was one."""
+        look = self._looks.get(project_id)
+        if look is None:
+            return False
+        look.cancel()
+        async with self._ended:
+            await self._ended.wait_for(lambda: self._looks.get(project_id) is not look)
+        return True
+
+    async def plan(self, project_id: int, image_ids: Collection[int] | None, force: bool) -> Plan:
+        """Say what a sync would do, changing nothing.
+
+        :raises Inconsistent: when the listing was not whole
+        """
+        project = await self._known(project_id)
+        *_, plan = [plan async for plan in self._sync.plan(project, _scope(image_ids), force)]
+        plan.held = (await self._journal.held_counts()).get(project_id, 0)
+        return plan
+
+    def progress(self) -> Mapping[int, Progress]:
+        """Return the progress of every project that had a sync since the start."""
+        return self._board.progress()
+
+    async def up_to_date(self, project_id: int) -> bool | None:
+        """Whether every image is fresh; ``None`` when there is no such project."""
+        if await self._source.project(project_id) is None:
+            return None
+        standing = self._board[project_id]
+        return standing.looked_at and not standing.stale and not self._busy(project_id)
+
+    async def status(self, project_id: int | None = None) -> list[ProjectStatus]:
+        """Return where projects stand, those included that are gone and not forgotten yet."""
+        held, gone = await self._journal.held_counts(), await self._journal.missing_projects()
+        quarantined = await self._journal.quarantine_counts(self._encoder.id or "")
+        stored = await self._store.projects(self._encoder.id) if self._encoder.id else {}
+        pointers = await self._store.pointers()
+        projects = {**{one: Project(one, "") for one in gone}, **self._projects}
+        if project_id is not None:
+            known = projects.get(project_id) or await self._source.project(project_id)
+            projects = {project_id: known} if known else {}
+        return [
+            self._status_of(
+                project,
+                stored.get(one, 0),
+                quarantined.get(one, 0),
+                held.get(one, 0),
+                pointers.get(one, self._encoder.id or ""),
+                one in gone,
+            )
+            for one, project in sorted(projects.items())
+        ]
+
+    def _status_of(
+        self, project: Project, stored: int, quarantined: int, held: int, encoder_id: str, gone: bool
+    ) -> ProjectStatus:
+        standing, waiting = self._board[project.id], self._worklist.waiting(project.id)
+        return ProjectStatus(
+            project=project,
+            fresh=max(0, stored - standing.outdated - held),
+            stale=standing.stale,
+            oldest_stale_seconds=self._board.stale_seconds(project.id),
+            quarantined=quarantined,
+            held_removals=held,
+            task=standing.status,
+            encoder_id=encoder_id,
+            waiting_seconds=self._clock() - waiting.since if waiting else None,
+            waiting_for=waiting.why if waiting else self._source_problem,
+            gone=gone,
+        )
+
+    def mark(self, project_id: int, scope: Scope) -> None:
+        """Ask for a look, at leisure."""
+        self._worklist.mark(project_id, scope)
+
+    async def quarantined(self, project_id: int | None, limit: int) -> list[Quarantined]:
+        """List pictures set aside."""
+        return await self._journal.quarantined(self._sync.collection, project_id, limit=limit)
+
+    async def retry(self, project_id: int | None, image_ids: Collection[int] | None) -> int:
+        """Try pictures again that were set aside; return how many."""
+        counts = await self._journal.quarantine_counts(self._sync.collection)
+        released = await self._journal.release(project_id, image_ids)
+        for one in counts if released else ():
+            if project_id in (None, one):
+                self._worklist.mark(one, _scope(image_ids), at_once=True)
+        return released
+
+    async def confirm_removals(self, project_id: int, image_ids: Collection[int] | None) -> int:
+        """Carry out held removals now; return how many."""
+        confirmed = await self._journal.settle_held(project_id, image_ids, cancel=False)
+        if confirmed:
+            self._removals.propose(project_id, self._sync.collection, confirmed)
+        return len(confirmed)
+
+    async def cancel_removals(self, project_id: int, image_ids: Collection[int] | None) -> int:
+        """Keep what a held removal would take; return how many."""
+        return len(await self._journal.settle_held(project_id, image_ids, cancel=True))
+
+    async def health(self) -> Mapping[str, str]:
+        """Return ``healthy`` or ``unhealthy: …`` for every check of ``/health``."""
+        recognised = self._encoder.id is not None
+        return {
+            "qdrant": await self._store_health(),
+            "clip": "healthy" if recognised else "unhealthy: not recognised yet",
+            "generator": "healthy",
+            "scheduler": "healthy",
+            "source": "healthy" if self._source_problem is None else f"unhealthy: {self._source_problem}",
+        }
+
+    async def _store_health(self) -> str:
+        try:
+            await self._store.healthy()
+        except Unavailable as problem:
+            return f"unhealthy: {problem.problem}"
+        return "healthy"
+
+    async def _known(self, project_id: int) -> Project:
+        project = await self._source.project(project_id)
+        if project is None:
+            raise Invisible(f"there is no project {project_id}")
+        return project
+
+    async def idle(self) -> None:
+        """Wait until nothing is left to do but what failed and waits."""
+        async with self._ended:
+            await self._ended.wait_for(lambda: not self._looks and self._worklist.resting())
+        await self._removals.drained()
+
+
+def _scope(image_ids: Collection[int] | None) -> Scope:
+    return FULL if image_ids is None else Scope().merge(Scope(ids=frozenset(image_ids)))

@@ -1,0 +1,116 @@
+"""Which encoder is this? A fixed set of pictures and texts tells.
+
+A model server does not say which model it runs, and noise of 1e-5 between two runs of one model
+spoils any digest of its vectors. Cosines of canaries do not care: one model agrees with itself at
+0.999 and more, and two models do not agree on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.errors import Inconsistent, Rejected
+from state.model import EncoderRecord, Pixels, Vectors
+from state.ports import Encoder, Store
+
+AGREEMENT = 0.999
+"""Cosine that every canary must reach for two encoders to be one."""
+
+TEXTS = ("a dark red picture", "a photo of a dog", "blue sky above green grass", "black and white")
+
+_SIDE = 224
+
+
+def pictures() -> list[Pixels]:
+    """Return the canary pictures, each ``(224, 224, 3)``, the same for ever.
+
+    They are whole-number arithmetic from first to last, so no platform draws them differently.
+    """
+    y, x = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.int64)
+    ramp_x, ramp_y = x * 255 // (_SIDE - 1), y * 255 // (_SIDE - 1)
+    checks = (x // 28 + y // 28) % 2 * 255
+    stripes = (x + y) // 8 % 2 * 255
+    distance = (x - 112) ** 2 + (y - 112) ** 2
+    rings = distance // 392 % 2 * 255
+    disc = np.where(distance < 64**2, 255, 0)
+    noise = _noise(x // 4 * 7919 + y // 4 * 104_729)
+    layers = (
+        (ramp_x, ramp_y, 255 - ramp_x),
+        (ramp_y, ramp_y, ramp_y),
+        (checks, checks, checks),
+        (stripes, ramp_x, 255 - stripes),
+        (rings, ramp_y, 40 + 0 * x),
+        (200 + 0 * x, 40 + disc // 2, 30 + 0 * x),
+        (noise, _noise(noise + x // 4), _noise(noise + 2 * (y // 4))),
+        (30 + disc // 8, np.where(y > 140, 130, 160), np.where(y > 140, 40, 235)),
+    )
+    return [np.stack(channels, axis=-1).astype(np.uint8) for channels in layers]
+
+
+async def recognise(encoder: Encoder, store: Store) -> str:
+    """Find out which encoder of the catalogue this is, or enter it as a new one; set its id.
+
+    :raises Inconsistent: when it names itself, and the catalogue knows that name for other vectors
+    """
+    live = await encode(encoder)
+    known = [
+        record
+        for record in await store.encoders()
+        if record.kind == encoder.kind and record.dimension == live.shape[1]
+    ]
+    declared = encoder.id
+    encoder.id = next((record.id for record in known if agree(record.canaries, live)), None)
+    if encoder.id is None:
+        taken = {record.id for record in known}
+        if declared in taken:
+            raise Inconsistent(
+                f"the encoder calls itself {declared}, but its vectors of the canaries are not those the"
+                " catalogue has under that name; nothing may be mixed under one name"
+            )
+        prefix = f"{encoder.kind}-{live.shape[1]}"
+        encoder.id = declared or next(
+            name for name in (f"{prefix}-{number}" for number in count(1)) if name not in taken
+        )
+        await store.add_encoder(EncoderRecord(encoder.id, encoder.kind, live.shape[1], live))
+    return encoder.id
+
+
+async def encode(encoder: Encoder) -> Vectors:
+    """Return the canaries' vectors, shape ``(n, dimension)``: pictures first, then known texts.
+
+    :raises Rejected: when the encoder refuses the pictures
+    """
+    drawn = pictures()
+    blocks = [
+        await encoder.encode_images(drawn[start : start + encoder.batch_size])
+        for start in range(0, len(drawn), encoder.batch_size)
+    ]
+    return np.concatenate([*blocks, *await _texts(encoder, TEXTS)])
+
+
+def agree(these: Vectors, those: Vectors) -> bool:
+    """Whether every canary of one encoder has the cosine with the other's that makes them one."""
+    if these.shape != those.shape:
+        return False
+    norms = np.linalg.norm(these, axis=1) * np.linalg.norm(those, axis=1)
+    return bool(np.all((these * those).sum(axis=1) >= AGREEMENT * norms))
+
+
+async def _texts(encoder: Encoder, texts: Sequence[str]) -> list[Vectors]:
+    """Encode texts one by one: an encoder that knows no objects refuses some."""
+    blocks = []
+    for text in texts:
+        try:
+            blocks.append((await encoder.encode_texts([text])).vectors)
+        except Rejected:
+            continue
+    return blocks
+
+
+def _noise(seed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Scatter whole numbers over 0..255 by one step of a linear congruence."""
+    return (seed * 1_103_515_245 + 12_345) % 2**31 // 2**16 % 256

@@ -1,0 +1,182 @@
+"""Walking the folder: which files are candidates, what the file system says of them, their bytes.
+
+Everything here is synchronous and runs on the source's own threads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from hashlib import blake2b
+from io import FileIO
+from pathlib import Path
+
+from daemon.folder.listing import DEFAULT_PROJECT, Entry, Stamp
+from daemon.pictures import CANDIDATE_SUFFIXES, CONTENT_BYTES
+from state.errors import Inconsistent, Rejected, Unavailable
+
+SUFFIXES = frozenset(os.fsencode(suffix) for suffix in CANDIDATE_SUFFIXES)
+
+READ_SIZE = 1 << 20
+"""Bytes read at a time while hashing."""
+
+
+class Folder:
+    """The directory tree that is the source; its real path never changes while it is open."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.fsencode(os.path.realpath(root))
+
+    def walk(self, top: bytes) -> Iterator[Entry]:
+        """Find the candidates at or below `top`, a path relative to the root.
+
+        :raises Unavailable: when a part of the tree cannot be read: absence would prove nothing
+        """
+        if entry := self.look(top):
+            yield entry
+        waiting = [top] if self.is_directory(top) else []
+        while waiting:
+            directory = waiting.pop()
+            for name, is_directory in self._children(directory):
+                path = os.path.join(directory, name)
+                if is_directory:
+                    waiting.append(path)
+                elif entry := self.look(path):
+                    yield entry
+
+    def walk_project(self, path: bytes) -> Iterator[Entry]:
+        """Find the candidates of a project.
+
+        :raises Unavailable: when a part of the tree cannot be read
+        """
+        yield from self.walk(path)
+        if path == DEFAULT_PROJECT:
+            for name, is_directory in self._children(b""):
+                if not is_directory and (entry := self.look(name)):
+                    yield entry
+
+    def look(self, path: bytes) -> Entry | None:
+        """Return what is at `path` now, ``None`` where no candidate is.
+
+        A link is followed only to a file inside the root.
+
+        :raises Unavailable: when the file system does not answer
+        """
+        if not self.is_candidate(path):
+            return None
+        whole = os.path.join(self.root, path)
+        try:
+            found = os.lstat(whole)
+            if stat.S_ISLNK(found.st_mode):
+                if not self._inside(os.path.realpath(whole)):
+                    return None
+                found = os.stat(whole)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise Unavailable("source", f"{os.fsdecode(whole)}: {error.strerror}") from error
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return Entry(path, Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+
+    def is_candidate(self, path: bytes) -> bool:
+        """Whether a path may hold a picture: by its suffix, and nothing hidden on the way."""
+        suffix = os.path.splitext(path)[1].lower()
+        return suffix in SUFFIXES and not _hidden(path)
+
+    def content(self, path: bytes, stamp: Stamp) -> str:
+        """Return the hash of a file's bytes; an unreadable file has its stamp's, so that it is tried."""
+        digest = blake2b(digest_size=CONTENT_BYTES)
+        try:
+            with self._open(path) as file:
+                while block := file.read(READ_SIZE):
+                    digest.update(block)
+        except (OSError, Rejected):
+            digest = blake2b(repr(stamp).encode(), digest_size=CONTENT_BYTES, person=b"unreadable")
+        return digest.hexdigest()
+
+    def read(self, path: bytes, limit: int) -> bytes:
+        """Return a file's bytes.
+
+        :raises Rejected: when it is over `limit` bytes, or this process may not read it
+        :raises Inconsistent: when it is not there any more
+        """
+        try:
+            with self._open(path) as file:
+                data = file.read(limit + 1) or b""
+        except FileNotFoundError:
+            raise Inconsistent("the file is gone since it was listed") from None
+        except PermissionError as error:
+            raise Rejected(f"cannot be read: {error.strerror}") from error
+        except OSError as error:
+            raise Unavailable("source", str(error.strerror)) from error
+        if len(data) > limit:
+            raise Rejected(f"over the limit of {limit} bytes")
+        return data
+
+    def projects(self) -> list[bytes]:
+        """Return the folders in the root, and ``default`` where pictures lie in the root itself.
+
+        :raises Unavailable, Inconsistent: as `check_root`
+        """
+        self.check_root()
+        children = list(self._children(b""))
+        folders = {name for name, is_directory in children if is_directory}
+        loose = any(self.look(name) for name, is_directory in children if not is_directory)
+        return sorted(folders | {DEFAULT_PROJECT} if loose else folders)
+
+    def check_root(self) -> None:
+        """Return if what is missing below the root is really missing.
+
+        :raises Unavailable: when the root is gone or cannot be read
+        :raises Inconsistent: when there is nothing in it: perhaps it is only not mounted
+        """
+        try:
+            with os.scandir(self.root) as children:
+                if next(children, None):
+                    return
+        except OSError as error:
+            raise Unavailable("source", f"{os.fsdecode(self.root)}: {error.strerror}") from error
+        raise Inconsistent(f"{os.fsdecode(self.root)} is empty; nothing is removed for that")
+
+    def has_project(self, path: bytes) -> bool:
+        """Whether a project known before is there still; while the root is away, it is."""
+        return path == DEFAULT_PROJECT or self.is_directory(path) or self.identity() is None
+
+    def identity(self) -> tuple[int, int] | None:
+        """Return what tells this root from another one mounted in its place; ``None`` while it is gone."""
+        try:
+            found = os.stat(self.root)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def is_directory(self, path: bytes) -> bool:
+        """Whether there is a directory, not hidden and not a link, at `path`."""
+        whole = os.path.join(self.root, path)
+        return not _hidden(path) and os.path.isdir(whole) and not os.path.islink(whole)
+
+    def _children(self, directory: bytes) -> Iterator[tuple[bytes, bool]]:
+        whole = os.path.join(self.root, directory)
+        try:
+            with os.scandir(whole) as children:
+                for child in children:
+                    if not _hidden(child.name):
+                        yield child.name, child.is_dir(follow_symlinks=False)
+        except OSError as error:
+            if not directory or not isinstance(error, FileNotFoundError):
+                raise Unavailable("source", f"{os.fsdecode(whole)}: {error.strerror}") from error
+
+    def _inside(self, real_path: bytes) -> bool:
+        return real_path.startswith(self.root.rstrip(b"/") + b"/")
+
+    def _open(self, path: bytes) -> FileIO:
+        whole = os.path.realpath(os.path.join(self.root, path))
+        if not self._inside(whole):
+            raise Rejected("a link out of the folder")
+        return FileIO(os.open(whole, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+
+
+def _hidden(path: bytes) -> bool:
+    return path.startswith(b".") or b"/." in path

@@ -1,0 +1,359 @@
+"""fetch → decode → batch → encode → one upsert of vector and proof, bounded at every stage.
+
+Fetches run ahead of the encoder, so that it never waits for a picture while there are any. The slots
+are shared by all projects and taken in turn, so that a small project overtakes a large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from daemon.encoders import canary
+from daemon.failpoints import Failpoints
+from daemon.pictures import decode
+from state.changes import reusable
+from state.errors import Inconsistent, Rejected, Unavailable
+from state.model import Change, Embedding, Pixels, Quarantined, Reason, StoredImage, Vectors
+from state.ports import Encoder, Journal, Source, Store
+
+UNIT_TOLERANCE = 1e-3
+"""How far the length of a vector may be from one."""
+
+MOST_LEFT = 1_000
+"""So many pictures that cannot be had mean that the source is away."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run did; `left` are images to look at again: they changed meanwhile, or could not be had.
+
+    :param problem: why some could not be had
+    """
+
+    encoded: int = 0
+    reused: int = 0
+    quarantined: set[int] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
+    problem: Unavailable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the pipeline.
+
+    :param fetches: pictures being fetched or decoded at once, over all projects
+    :param batches: batches being encoded at once
+    :param max_pixels: largest picture that is decoded, by its header
+    """
+
+    fetches: int = 16
+    batches: int = 2
+    max_pixels: int = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A picture decoded for the encoder, or why it cannot be."""
+
+    change: Change
+    content: str
+    route: str
+    pixels: Pixels | Rejected
+
+
+class Busy:
+    """How much of the time somebody worked.
+
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._workers = 0
+        self._changed = self._asked = clock()
+        self._seconds = 0.0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count one more worker while the context lasts."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def ratio(self) -> float:
+        """Return the share of the time since it was last asked for, 0 to 1."""
+        self._count(0)
+        asked, self._asked = self._asked, self._clock()
+        seconds, self._seconds = self._seconds, 0.0
+        return min(1.0, seconds / (self._asked - asked)) if self._asked > asked else 0.0
+
+    def _count(self, change: int) -> None:
+        now = self._clock()
+        self._seconds += now - self._changed if self._workers else 0.0
+        self._changed = now
+        self._workers += change
+
+
+class Pipeline:
+    """Makes vectors of changed images and writes them, for any number of projects at once.
+
+    :param threads: where pictures are decoded
+    :param clock: monotonic seconds
+    :param now: seconds since the epoch, for people only
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: Encoder,
+        store: Store,
+        journal: Journal,
+        threads: Executor,
+        limits: Limits,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+        failpoints: Failpoints,
+        on_batch: Callable[[str], None] = lambda outcome: None,
+    ) -> None:
+        self._source, self._encoder, self._store, self._journal = source, encoder, store, journal
+        self._threads = threads
+        self._limits = limits
+        self.busy = Busy(clock)
+        self._now = now
+        self._failpoints = failpoints
+        self._on_batch = on_batch
+        self._fetching = asyncio.Semaphore(limits.fetches)
+        self._encoding = asyncio.Semaphore(limits.batches)
+        self._in_flight: dict[str, asyncio.Future[None]] = {}
+
+    async def run(
+        self,
+        collection: str,
+        epoch: int,
+        changes: AsyncIterator[Change],
+        on_written: Callable[[Sequence[Change]], None],
+    ) -> Outcome:
+        """Encode what comes out of `changes` and write it under `epoch`; tell of each batch written.
+
+        :raises Inconsistent: what the listing behind `changes` raises
+        """
+        outcome = Outcome()
+        prepared: asyncio.Queue[_Ready | None] = asyncio.Queue(2 * self._encoder.batch_size)
+        ahead = asyncio.Semaphore(self._limits.fetches)
+
+        async def prepare_all() -> None:
+            async with asyncio.TaskGroup() as preparing:
+                async for change in changes:
+                    await ahead.acquire()
+                    task = preparing.create_task(self._prepare(change, prepared, outcome))
+                    task.add_done_callback(lambda _: ahead.release())
+            await prepared.put(None)
+
+        async def batches() -> None:
+            async with asyncio.TaskGroup() as encoding:
+                async for batch in self._batches(prepared):
+                    await self._encoding.acquire()
+                    task = encoding.create_task(self._batch(collection, epoch, batch, outcome, on_written))
+                    task.add_done_callback(lambda _: self._encoding.release())
+
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(prepare_all())
+                stages.create_task(batches())
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from None
+        return outcome
+
+    async def _prepare(
+        self, change: Change, prepared: asyncio.Queue[_Ready | None], outcome: Outcome
+    ) -> None:
+        async with self._fetching:
+            ready = await self._fetch(change, outcome)
+        if ready:
+            await prepared.put(ready)
+
+    async def _fetch(self, change: Change, outcome: Outcome) -> _Ready | None:
+        image = change.wanted
+        try:
+            picture = await self._source.fetch(image)
+        except Inconsistent:
+            outcome.left.add(image.id)
+            return None
+        except Unavailable as problem:
+            outcome.left.add(image.id)
+            if len(outcome.left) > MOST_LEFT:
+                raise
+            outcome.problem = problem
+            return None
+        except Rejected as problem:
+            return _Ready(change, image.content or "", "", problem)
+        pixels: Pixels | Rejected
+        try:
+            pixels = await asyncio.get_running_loop().run_in_executor(
+                self._threads, decode, picture.data, self._encoder.picture_side, self._limits.max_pixels
+            )
+        except Rejected as problem:
+            pixels = problem
+        return _Ready(change, picture.content, picture.route, pixels)
+
+    async def _batches(self, prepared: asyncio.Queue[_Ready | None]) -> AsyncIterator[list[_Ready]]:
+        batch: list[_Ready] = []
+        while one := await prepared.get():
+            batch.append(one)
+            if len(batch) == self._encoder.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _batch(
+        self,
+        collection: str,
+        epoch: int,
+        batch: list[_Ready],
+        outcome: Outcome,
+        on_written: Callable[[Sequence[Change]], None],
+    ) -> None:
+        contents = {one.content for one in batch}
+        while twins := [self._in_flight[content] for content in contents if content in self._in_flight]:
+            await asyncio.wait(twins)
+        written = asyncio.get_running_loop().create_future()
+        self._in_flight.update(dict.fromkeys(contents, written))
+        try:
+            await self._encode_and_write(collection, epoch, batch, outcome)
+        finally:
+            for content in contents:
+                del self._in_flight[content]
+            written.set_result(None)
+        on_written([one.change for one in batch])
+
+    async def _encode_and_write(
+        self, collection: str, epoch: int, batch: list[_Ready], outcome: Outcome
+    ) -> None:
+        wanted = {one.content for one in batch if _may_reuse(one.change)}
+        found = await self._store.with_contents(collection, wanted) if wanted else {}
+        fresh = {
+            one.content: one.pixels for one in batch if not (one.content in found and _may_reuse(one.change))
+        }
+        vectors = await self._encode(fresh)
+        points, rejected = [], []
+        for one in batch:
+            known = found.get(one.content) if _may_reuse(one.change) else None
+            result = known.vector if known else vectors[one.content]
+            if isinstance(result, Rejected):
+                rejected.append((one, str(result)))
+            elif known:
+                points.append(Embedding(known.image.tagged_as(one.change.wanted), result))
+            else:
+                points.append(Embedding(_proof(one, epoch), result))
+        self._failpoints.reach("pipeline.before_upsert")
+        if points:
+            await self._store.upsert(collection, points)
+        self._failpoints.reach("pipeline.after_upsert")
+        await self._set_aside(collection, rejected)
+        outcome.encoded += sum(not isinstance(one, Rejected) for one in vectors.values())
+        outcome.reused += len(points) - sum(point.image.content in vectors for point in points)
+        outcome.quarantined.update(one.change.wanted.id for one, _ in rejected)
+
+    async def _encode(self, pixels: dict[str, Pixels | Rejected]) -> dict[str, Vectors | Rejected]:
+        results: dict[str, Vectors | Rejected] = {
+            content: one for content, one in pixels.items() if isinstance(one, Rejected)
+        }
+        pictures = {content: one for content, one in pixels.items() if not isinstance(one, Rejected)}
+        self._failpoints.reach("pipeline.before_encode")
+        encoded = await self._halving(list(pictures.values())) if pictures else []
+        results.update(zip(pictures, encoded, strict=True))
+        return results
+
+    async def _halving(self, pictures: list[Pixels]) -> list[Vectors | Rejected]:
+        """Encode a batch; one that fails is halved until the culprit stands alone.
+
+        :raises Unavailable: when the encoder rejects the canaries too: then it is to blame
+        """
+        try:
+            with self.busy.working():
+                vectors = await self._encoder.encode_images(pictures)
+            check_vectors(vectors, len(pictures), self._encoder.dimension)
+        except Rejected as problem:
+            self._on_batch("rejected")
+            if len(pictures) == 1:
+                await self._blame_encoder(problem)
+                return [problem]
+            half = len(pictures) // 2
+            return await self._halving(pictures[:half]) + await self._halving(pictures[half:])
+        except Unavailable:
+            self._on_batch("unavailable")
+            raise
+        self._on_batch("encoded")
+        return list(vectors)
+
+    async def _blame_encoder(self, problem: Rejected) -> None:
+        try:
+            canaries = canary.pictures()
+            vectors = await self._encoder.encode_images(canaries)
+            check_vectors(vectors, len(canaries), self._encoder.dimension)
+        except Rejected:
+            raise Unavailable("clip", f"rejects its canaries too: {problem}") from problem
+
+    async def _set_aside(self, collection: str, rejected: list[tuple[_Ready, str]]) -> None:
+        """Quarantine pictures, and take away what was made of the bytes they had before."""
+        if not rejected:
+            return
+        now = self._now()
+        await self._journal.quarantine(
+            collection,
+            [
+                Quarantined(image.id, image.project_id, image.name, image.path, one.content, why, now)
+                for one, why in rejected
+                if (image := one.change.wanted)
+            ],
+        )
+        outdated = [one.change.stored for one, _ in rejected if one.change.stored]
+        for stored in outdated:
+            await self._store.remove(collection, stored.project_id, [stored.id])
+
+
+def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:
+    """Return if these are `count` finite unit vectors of the dimension.
+
+    :raises Rejected: when they are anything else
+    """
+    if vectors.shape != (count, dimension):
+        raise Rejected(f"the encoder answered shape {vectors.shape}, not {(count, dimension)}")
+    if not np.isfinite(vectors).all():
+        raise Rejected("the encoder answered a vector that is not finite")
+    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) > UNIT_TOLERANCE:
+        raise Rejected("the encoder answered a vector that is not of unit length")
+
+
+def _may_reuse(change: Change) -> bool:
+    return reusable(change) or change.reason is Reason.UNKNOWN
+
+
+def _proof(one: _Ready, epoch: int) -> StoredImage:
+    image = one.change.wanted
+    return StoredImage(
+        id=image.id,
+        project_id=image.project_id,
+        dataset_id=image.dataset_id,
+        name=image.name,
+        content=one.content,
+        path=image.path,
+        updated_at=image.updated_at,
+        route=one.route,
+        epoch=epoch,
+    )
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the failure that stopped the run; the others only follow from it."""
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,139 @@
+"""The running process: its root tasks, its signals, and the way down.
+
+Root tasks are eternal: the first one to end, for whatever reason, stops all the others, and the
+process says so with its exit code, so that its supervisor starts it afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from daemon.schedule import scheduled
+from daemon.settings import Settings
+from daemon.wiring import Parts, wired
+from state.errors import Occupied
+
+REQUEST_GRACE = 10.0
+"""Seconds that requests being answered may take to end."""
+
+BATCH_GRACE = 30.0
+"""Seconds that batches being written may take to end; together below the 45 s that are promised."""
+
+ADDRESS_FILE = "daemon.json"
+"""Tells commands where the running daemon listens."""
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Run until a signal says to stop.
+
+    :raises Misconfigured, Occupied: as `wired`
+    :raises RuntimeError: when a root task ended
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_exit, stop, signal.Signals(number))
+    async with (
+        wired(settings) as parts,
+        synchronising(parts) as broken,
+        listening(parts.app, settings.host, settings.port) as url,
+    ):
+        with _address_file(parts.directory, url):
+            log.info(
+                "daemon.ready",
+                url=url,
+                encoder=parts.encoder.id,
+                source=parts.source.identity,
+                state=str(parts.directory),
+            )
+            ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), broken]
+            await asyncio.wait(ends, return_when="FIRST_COMPLETED")
+            ends[0].cancel()
+            if broken.done():
+                broken.result()
+        log.info("daemon.stopping")
+    log.info("daemon.stopped")
+
+
+@asynccontextmanager
+async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
+    """Keep the store in step while the context lasts; the future fails when a root task ended."""
+    controller, settings = parts.controller, parts.settings
+    eternal: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "follow": controller.follow,
+        "survey": controller.survey_when_wanted,
+        "removals": parts.removals.run,
+        **{f"look-{number}": controller.work for number in range(settings.sync_concurrency)},
+    }
+    roots = [asyncio.create_task(work(), name=name) for name, work in eternal.items()]
+    broken = asyncio.ensure_future(_first_to_end(roots))
+    controller.want_survey()
+    try:
+        async with scheduled(
+            controller.want_survey, controller.want_sweep, settings.update_interval, settings.update_frame
+        ):
+            yield broken
+    finally:
+        broken.cancel()
+        for root in roots:
+            root.cancel()
+        _, late = await asyncio.wait(roots, timeout=BATCH_GRACE)
+        if late:
+            log.error("daemon.late", tasks=sorted(task.get_name() for task in late))
+
+
+async def _first_to_end(roots: list[asyncio.Task[None]]) -> None:
+    done, _ = await asyncio.wait(roots, return_when="FIRST_COMPLETED")
+    ended = done.pop()
+    raise RuntimeError(f"the root task {ended.get_name()} ended") from ended.exception()
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    """Serve the application while the context lasts; yield its URL.
+
+    :raises Occupied: when the port is taken
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=REQUEST_GRACE)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise Occupied(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        bound = runner.addresses[0]
+        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        yield f"http://{name}:{bound[1]}"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.contextmanager
+def _address_file(directory: Path, url: str) -> Iterator[None]:
+    path = directory / ADDRESS_FILE
+    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _stop_or_exit(stop: asyncio.Event, number: signal.Signals) -> None:
+    if stop.is_set():
+        os._exit(128 + number)
+    log.info("daemon.signal", signal=number.name)
+    stop.set()

@@ -1,0 +1,164 @@
+"""Every setting, once: its type, default and unit, and why one would change it.
+
+The only reader of the environment. Each ``X`` may come as ``X_FILE`` too, naming a file that holds the
+value; an empty value means unset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from handlers.auth import LOOPBACK
+from state.errors import Misconfigured
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+LATER = ("QDRANT_HOST", "CLIP_HOST", "SERVER_ADDRESS", "API_TOKEN", "SUPERVISELY_API_ACCESS_TOKEN")
+"""Names of the services that this version cannot use yet; set, they are refused and not ignored."""
+
+
+def setting(
+    default: object, why: str, *, unit: str = "", least: float | None = None, most: float | None = None
+) -> Any:
+    """Declare a setting; its name in the environment is the field's in capitals."""
+    meta = {"why": why, "unit": unit, "least": least, "most": most}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the process was told."""
+
+    images_dir: Path | None = setting(None, "The folder of pictures to keep embedded.")
+    state_dir: Path = setting(
+        Path("~/.local/state/embedsync"),
+        "Where vectors and the journal live; each folder of pictures gets a directory of its own in it.",
+    )
+    source: Literal["folder"] = setting("folder", "Where the pictures come from.")
+    encoder: Literal["auto", "palette"] = setting(
+        "auto", "What makes the vectors. `palette` knows colour, light and texture, and needs no weights."
+    )
+
+    host: str = setting("127.0.0.1", "Address to listen on; beyond loopback only with `AUTH_TOKEN`.")
+    port: int = setting(8000, "Port to listen on; 0 takes any free one.", least=0, most=65535)
+    auth_token: str | None = setting(None, "Bearer token that opens everything.")
+    trusted_networks: Networks = setting(
+        LOOPBACK, "Networks that may use, without a token, the calls old clients make without one."
+    )
+    supervisely_server_path_prefix: str = setting("", "A path under which all routes are served as well.")
+    search_image_ids: Literal["query", "scope"] = setting(
+        "query", "What `image_ids` beside a prompt means in `/search`: images to search by, or to search in."
+    )
+
+    update_interval: float = setting(
+        10.0, "How often projects are listed, and folders looked through.", unit="minutes", least=0.01
+    )
+    update_frame: float = setting(
+        12.0, "How often everything is compared whole, whatever the news said.", unit="hours", least=0.001
+    )
+    sync_concurrency: int = setting(4, "Projects looked at at once.", least=1, most=64)
+    fetch_concurrency: int = setting(16, "Pictures fetched or decoded at once.", least=1, most=256)
+    encode_concurrency: int = setting(2, "Batches at the encoder at once.", least=1, most=64)
+    cpu_threads: int = setting(2, "Threads that decode, and as many that encode.", least=1, most=64)
+    settle_seconds: float = setting(
+        0.25, "How long a new file must rest before it counts as complete.", unit="seconds", least=0.0
+    )
+
+    max_picture_bytes: int = setting(
+        100 * 2**20, "Largest file that is read as a picture.", unit="bytes", least=1
+    )
+    max_picture_pixels: int = setting(
+        100_000_000, "Largest picture that is decoded, by its header.", unit="pixels", least=1
+    )
+    max_body_bytes: int = setting(8 * 2**20, "Largest request body.", unit="bytes", least=1024)
+    max_search_limit: int = setting(10_000, "Largest `limit` of a search.", least=1)
+    max_sample_size: int = setting(50_000, "Largest `sample_size` of a selection.", least=1)
+    max_projection_points: int = setting(50_000, "Most points of a map; beyond it, a sample.", least=1)
+    max_returned_vectors: int = setting(1_000, "Most images of a request with `return_vectors`.", least=1)
+    max_prompts: int = setting(16, "Most prompts of a search.", least=1)
+    max_prompt_characters: int = setting(512, "Longest prompt.", unit="characters", least=1)
+    max_ids: int = setting(100_000, "Most ids in a request.", least=1)
+    request_seconds: float = setting(60.0, "Longest a request may take.", unit="seconds", least=0.1)
+    concurrent_requests: int = setting(32, "Requests answered at once; further ones get 429.", least=1)
+
+    qdrant_prefix: str = setting("embedsync", "First part of the names of collections and state directories.")
+    matrix_cache_bytes: int = setting(
+        4 * 2**30, "Disk for the matrices that selections work on.", unit="bytes", least=2**20
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe event to log.")
+    log_format: Literal["auto", "console", "json"] = setting(
+        "auto", "How events are written; `auto` is `console` on a terminal, else `json`."
+    )
+    failpoints: str = setting("", "For tests only: places that fail on purpose, `name=action:n,…`.")
+
+    def __post_init__(self) -> None:
+        if not self.auth_token and not _is_loopback(self.host):
+            raise Misconfigured("HOST", f"{self.host} is beyond loopback, which needs AUTH_TOKEN to be set")
+        if not self.qdrant_prefix.replace("_", "").replace("-", "").isalnum():
+            raise Misconfigured("QDRANT_PREFIX", "only letters, digits, - and _ are allowed")
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    :raises Misconfigured: when one has a value that cannot be meant
+    """
+    for name in LATER:
+        if environment.get(name):
+            raise Misconfigured(name, "this version works on a folder, with embedded parts only; unset it")
+    kinds = get_type_hints(Settings)
+    given: dict[str, Any] = {}
+    for one in fields(Settings):
+        text = _value(environment, one.name.upper())
+        if text:
+            given[one.name] = _parse(one.name.upper(), text, kinds[one.name], one.metadata)
+    return Settings(**given)
+
+
+def _value(environment: Mapping[str, str], name: str) -> str:
+    value, file = environment.get(name, ""), environment.get(f"{name}_FILE", "")
+    if value or not file:
+        return value.strip()
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{name}_FILE", f"{file} cannot be read: {error}") from error
+
+
+def _parse(name: str, text: str, kind: Any, meta: Mapping[str, Any]) -> object:
+    choices = get_args(kind)
+    if choices and isinstance(choices[0], str):
+        if text.lower() not in choices:
+            raise Misconfigured(name, f"{text!r} is none of {', '.join(choices)}")
+        return text.lower()
+    try:
+        if kind in (int, float):
+            return _in_range(name, kind(text), meta)
+        if Path in (kind, *choices):
+            return Path(text)
+        if kind is Networks:
+            return tuple(ip_network(part.strip(), strict=False) for part in text.split(","))
+    except ValueError as error:
+        raise Misconfigured(name, f"{text!r} cannot be read: {error}") from error
+    return text
+
+
+def _in_range(name: str, number: float, meta: Mapping[str, Any]) -> float:
+    least, most = meta["least"], meta["most"]
+    if not isfinite(number) or not (least is None or number >= least) or not (most is None or number <= most):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise Misconfigured(name, f"{number} must be {bounds} {meta['unit']}".rstrip())
+    return number
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

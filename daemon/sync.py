@@ -1,0 +1,310 @@
+"""One look at one project: list, diff, plan, carry out.
+
+Whatever happens in the middle, the next look starts from the two listings again and converges.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from daemon.board import Board, Standing
+from daemon.failpoints import Failpoints
+from daemon.pipeline import Outcome, Pipeline
+from daemon.removals import Removals
+from daemon.worklist import Worklist
+from handlers.metrics import Metrics
+from state.changes import Step, compare, diff, reusable, reuse, suspicious
+from state.errors import Unavailable
+from state.journal import ForcedImages
+from state.model import (
+    FULL,
+    Action,
+    Change,
+    Embedding,
+    Plan,
+    Project,
+    Quarantined,
+    Reason,
+    Scope,
+    StoredImage,
+)
+from state.ports import Encoder, Forced, Journal, Source, Store
+
+AT_ONCE = 256
+"""Changes looked up and written together."""
+
+QUARANTINE_SECONDS = 24 * 3600.0
+"""How long a picture that cannot be encoded is left alone while its bytes stay the same."""
+
+HOLD_SECONDS = 60.0
+"""How much later a second full listing must say the same before many images are removed at once."""
+
+CONTENTS_REMEMBERED = 100_000
+"""How many new contents a plan tells apart, so that copies within the project count once."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one look has found so far."""
+
+    project: Project
+    scope: Scope
+    collection: str
+    forced: Forced
+    standing: Standing
+    stored: int = 0
+    removals: array[int] = field(default_factory=lambda: array("q"))
+    quarantined: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """Changes, cheapest way first: encodings are reuses where the store has the same bytes.
+
+    :param unreadable: changes whose picture is in quarantine, with the reason
+    :param found: what is reused, by content
+    """
+
+    changes: list[Change]
+    unreadable: list[tuple[Change, str]] = field(default_factory=list)
+    found: Mapping[str, Embedding] = field(default_factory=dict)
+
+    def of(self, action: Action) -> list[Change]:
+        """Return the changes of one kind."""
+        return [change for change in self.changes if change.action is action]
+
+
+class Sync:
+    """Brings one project of the store in line with its source.
+
+    :param now: seconds since the epoch, compared only with what this machine wrote down itself
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        encoder: Encoder,
+        journal: Journal,
+        pipeline: Pipeline,
+        removals: Removals,
+        worklist: Worklist,
+        board: Board,
+        metrics: Metrics,
+        failpoints: Failpoints,
+        now: Callable[[], float],
+        epoch: int,
+    ) -> None:
+        self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
+        self._pipeline, self._removals, self._worklist, self._board = pipeline, removals, worklist, board
+        self._metrics = metrics
+        self._failpoints = failpoints
+        self._now = now
+        self.epoch = epoch
+
+    @property
+    def collection(self) -> str:
+        """The collection that vectors go to now.
+
+        :raises Unavailable: while it is not known which encoder it is
+        """
+        if self._encoder.id is None:
+            raise Unavailable("clip", "the encoder has not been recognised yet")
+        return self._encoder.id
+
+    async def look(self, project: Project, scope: Scope) -> Outcome:
+        """Look at a project and mend what is stale.
+
+        :raises Unavailable: when a service is away; what was written stays
+        :raises Inconsistent: when a listing was not whole; nothing was removed
+        """
+        look = await self._begin(project, scope)
+        if (await self._store.pointers()).get(project.id) is None:
+            await self._store.set_pointer(project.id, look.collection)
+
+        def written(changes: Sequence[Change]) -> None:
+            look.standing.current += len(changes)
+            look.standing.outdated -= sum(change.stored is not None for change in changes)
+
+        epoch = self.epoch
+        outcome = await self._pipeline.run(look.collection, epoch, self._encodings(look), written)
+        self._worklist.diffed(project.id)
+        self._metrics.images_encoded.inc(outcome.encoded)
+        self._metrics.images_reused.inc(outcome.reused)
+        outcome.quarantined |= look.quarantined
+        await self._release_mended(look, outcome.quarantined)
+        if scope.full and not outcome.left:
+            await self._journal.forget_forced(project.id, epoch)
+        await self._propose_removals(look)
+        return outcome
+
+    async def plan(self, project: Project, scope: Scope, force: bool) -> AsyncIterator[Plan]:
+        """Find out what a look would do, changing nothing; yield the plan as it grows.
+
+        :raises Inconsistent: when a listing was not whole
+        """
+        plan = Plan(project.id)
+        forced = ForcedImages(project=2**62) if force else await self._journal.forced(project.id)
+        collection = self.collection
+        contents: set[str] = set()
+        async for step in self._steps(project.id, scope, collection, forced):
+            plan.keep(step.fresh)
+            for chunk in _chunks(step.changes):
+                parts = await self._sort(collection, chunk)
+                plan.quarantined += len(parts.unreadable)
+                plan.add(_once_per_content(parts.changes, contents))
+            yield plan
+        yield plan
+
+    async def _begin(self, project: Project, scope: Scope) -> _Pass:
+        total = len(scope.ids) if not scope.full else await self._source.count(project.id)
+        return _Pass(
+            project=project,
+            scope=scope,
+            collection=self.collection,
+            forced=await self._journal.forced(project.id),
+            standing=self._board.begin(project.id, total),
+        )
+
+    async def _encodings(self, look: _Pass) -> AsyncIterator[Change]:
+        """Carry out what needs no encoder, and yield what does; note removals for later."""
+        steps = self._steps(look.project.id, look.scope, look.collection, look.forced)
+        async for step in steps:
+            look.standing.current += step.fresh
+            look.stored += step.fresh + sum(change.stored is not None for change in step.changes)
+            for chunk in _chunks(step.changes):
+                self._board.stale(look.standing)
+                parts = await self._sort(look.collection, chunk)
+                await self._leave_aside(look, parts.unreadable)
+                await self._write_cheap(look, parts)
+                for change in parts.of(Action.ENCODE):
+                    look.standing.outdated += change.stored is not None
+                    yield change
+        if look.scope.full:
+            look.standing.total = max(look.standing.total, look.standing.current)
+
+    async def _steps(
+        self, project_id: int, scope: Scope, collection: str, forced: Forced
+    ) -> AsyncIterator[Step]:
+        routes = self._source.fallback_routes
+        if scope.full:
+            wanted, stored = self._source.images(project_id, FULL), self._store.scroll(collection, project_id)
+            async for step in diff(wanted, stored, forced, routes):
+                yield step
+            return
+        if scope.since is not None:
+            async for page in self._source.images(project_id, Scope(since=scope.since)):
+                known = await self._stored(collection, project_id, [image.id for image in page])
+                yield compare(page, known, forced, routes)
+        ids = iter(sorted(scope.ids))
+        while chunk := frozenset(islice(ids, 8 * AT_ONCE)):
+            listing = self._source.images(project_id, Scope(ids=chunk))
+            images = [image async for page in listing for image in page]
+            yield compare(images, await self._stored(collection, project_id, chunk), forced, routes)
+
+    async def _stored(self, collection: str, project_id: int, ids: Collection[int]) -> list[StoredImage]:
+        proofs = await self._store.images(collection, ids)
+        return [proof for proof in proofs if proof.project_id == project_id]
+
+    async def _sort(self, collection: str, changes: list[Change]) -> _Sorted:
+        contents = {content for change in changes if (content := _to_encode(change))}
+        if not contents:
+            return _Sorted(changes)
+        since = self._now() - QUARANTINE_SECONDS
+        bad = await self._journal.quarantined_contents(collection, contents, since)
+        unreadable = [(change, bad[_to_encode(change)]) for change in changes if _to_encode(change) in bad]
+        others = [change for change in changes if _to_encode(change) not in bad]
+        sought = {_to_encode(change) for change in others if reusable(change)}
+        found = await self._store.with_contents(collection, sought) if sought else {}
+        return _Sorted(reuse(others, found), unreadable, found)
+
+    async def _leave_aside(self, look: _Pass, unreadable: list[tuple[Change, str]]) -> None:
+        """Keep pictures in quarantine, and take away what was made of the bytes they had before."""
+        if not unreadable:
+            return
+        await self._journal.quarantine(
+            look.collection,
+            [
+                Quarantined(one.id, one.project_id, one.name, one.path, one.content or "", why, self._now())
+                for one, why in ((change.wanted, why) for change, why in unreadable)
+                if one.id not in look.quarantined
+            ],
+            again=False,
+        )
+        look.quarantined.update(change.image_id for change, _ in unreadable)
+        look.standing.current += len(unreadable)
+        outdated = [change.stored.id for change, _ in unreadable if change.stored]
+        if outdated:
+            await self._store.remove(look.collection, look.project.id, outdated)
+
+    async def _write_cheap(self, look: _Pass, chunk: _Sorted) -> None:
+        """Carry out what needs no encoder."""
+        reused = [
+            Embedding(change.stored.tagged_as(change.wanted), chunk.found[change.stored.content].vector)
+            for change in chunk.of(Action.REUSE)
+            if change.stored
+        ]
+        retagged = [
+            change.stored.tagged_as(change.wanted) for change in chunk.of(Action.RETAG) if change.stored
+        ]
+        self._failpoints.reach("sync.before_reuse")
+        if reused:
+            await self._store.upsert(look.collection, reused)
+            self._metrics.images_reused.inc(len(reused))
+        if retagged:
+            await self._store.retag(look.collection, retagged)
+            self._metrics.images_retagged.inc(len(retagged))
+        look.standing.current += len(reused) + len(retagged)
+        look.removals.extend(change.image_id for change in chunk.of(Action.REMOVE))
+
+    async def _release_mended(self, look: _Pass, quarantined: set[int]) -> None:
+        """Take out of quarantine what this look covered and did not find unreadable."""
+        last = -1
+        while page := await self._journal.quarantined(look.collection, look.project.id, after=last):
+            last = page[-1].image_id
+            covered = {one.image_id for one in page if look.scope.full or one.image_id in look.scope.ids}
+            if mended := covered - quarantined:
+                await self._journal.release(look.project.id, mended)
+
+    async def _propose_removals(self, look: _Pass) -> None:
+        """Propose what is gone; hold it back where so much vanishing at once must be confirmed first."""
+        gone: Collection[int] = look.removals
+        project_id = look.project.id
+        if look.scope.full and not self._source.proves_absence:
+            now = self._now()
+            held_back = HOLD_SECONDS if suspicious(len(gone), look.stored) else 0.0
+            await self._journal.hold(project_id, gone, now)
+            gone = await self._journal.held(project_id, now - held_back)
+            if len(gone) < len(await self._journal.held(project_id, now)):
+                self._worklist.mark(project_id, FULL, delay=HOLD_SECONDS + 1)
+        elif not self._source.proves_absence and suspicious(len(gone), look.stored):
+            self._worklist.mark(project_id, FULL)
+            return
+        if gone:
+            self._failpoints.reach("sync.before_removal")
+            self._removals.propose(project_id, look.collection, gone)
+
+
+def _to_encode(change: Change) -> str:
+    """Return the content that would be encoded; empty where nothing would, or only fetching tells."""
+    return (change.wanted.content or "") if change.action is Action.ENCODE else ""
+
+
+def _chunks(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    for start in range(0, len(changes), AT_ONCE):
+        yield list(changes[start : start + AT_ONCE])
+
+
+def _once_per_content(changes: Sequence[Change], contents: set[str]) -> Iterator[Change]:
+    """Turn further encodings of the same bytes into the reuses they will be."""
+    for change in changes:
+        content = _to_encode(change)
+        if content in contents and reusable(change):
+            yield replace(change, action=Action.REUSE, reason=Reason.SAME_BYTES)
+            continue
+        if content and len(contents) < CONTENTS_REMEMBERED:
+            contents.add(content)
+        yield change

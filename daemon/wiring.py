@@ -1,0 +1,191 @@
+"""The composition root: settings in, a running set of parts out, and everything closed again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from random import SystemRandom
+
+from aiohttp import web
+
+from daemon import __version__, pipeline
+from daemon.board import Board
+from daemon.controller import Controller
+from daemon.encoders import canary
+from daemon.encoders.palette import PaletteEncoder
+from daemon.failpoints import Failpoints
+from daemon.folder.source import FolderSource
+from daemon.removals import Removals
+from daemon.settings import Settings
+from daemon.sync import Sync
+from daemon.worklist import Worklist
+from handlers.app import create_app
+from handlers.auth import Access
+from handlers.metrics import Metrics
+from handlers.parts import Limits, Ports
+from state.errors import Misconfigured
+from state.journal import SqliteJournal
+from state.matrices import MatrixCache
+from state.ports import Encoder, Source, Store
+from state.stores.edge import EdgeStore
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A daemon, wired and not running yet."""
+
+    settings: Settings
+    directory: Path
+    source: Source
+    store: Store
+    encoder: Encoder
+    controller: Controller
+    removals: Removals
+    app: web.Application
+
+
+def images_root(settings: Settings) -> Path:
+    """Return the real path of the folder of pictures.
+
+    :raises Misconfigured: when there is none
+    """
+    if settings.images_dir is None:
+        raise Misconfigured("IMAGES_DIR", "name a folder of pictures")
+    root = settings.images_dir.expanduser()
+    if not root.is_dir():
+        raise Misconfigured("IMAGES_DIR", f"{root} is not a directory")
+    return root.resolve()
+
+
+def state_directory(settings: Settings) -> Path:
+    """Return where the state of this source lives: another folder has another directory.
+
+    :raises Misconfigured: when there is no source
+    """
+    return settings.state_dir.expanduser() / prefix(settings)
+
+
+def prefix(settings: Settings) -> str:
+    """Return the first part of the names of this source's collections."""
+    identity = os.fsencode(images_root(settings))
+    return f"{settings.qdrant_prefix}_{blake2b(identity, digest_size=4).hexdigest()}"
+
+
+@asynccontextmanager
+async def wired(
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
+) -> AsyncIterator[Parts]:
+    """Open every part, in the order they lean on each other, and close them the other way round.
+
+    :raises Misconfigured: when a setting does not work here
+    :raises Occupied: when another process holds the state
+    """
+    failpoints = _failpoints(settings)
+    directory = state_directory(settings)
+    _make(directory)
+    async with AsyncExitStack() as stack:
+        edge = await EdgeStore.open(directory / "vectors", prefix(settings))
+        journal = SqliteJournal(directory / "journal.sqlite")
+        stack.push_async_callback(journal.close)
+        threads = stack.enter_context(ThreadPoolExecutor(settings.cpu_threads, "decode"))
+        files = stack.enter_context(ThreadPoolExecutor(1, "matrices"))
+        store = MatrixCache(edge, directory / "matrices", files, settings.matrix_cache_bytes)
+        stack.push_async_callback(store.close)
+        source = FolderSource(
+            images_root(settings), journal, settings.max_picture_bytes, settings.settle_seconds
+        )
+        stack.push_async_callback(source.close)
+        await source.open()
+        encoder = PaletteEncoder(settings.cpu_threads)
+        stack.push_async_callback(encoder.close)
+        await canary.recognise(encoder, store)
+
+        metrics = Metrics()
+        worklist = Worklist(clock, lambda longest: SystemRandom().uniform(0, longest))
+        board = Board(clock)
+        removals = Removals(
+            source, store, journal, worklist, failpoints, clock, asyncio.sleep, metrics.images_removed.inc
+        )
+        batches = metrics.encoder_batches
+        encoding = pipeline.Pipeline(
+            source,
+            encoder,
+            store,
+            journal,
+            threads,
+            pipeline.Limits(
+                settings.fetch_concurrency, settings.encode_concurrency, settings.max_picture_pixels
+            ),
+            clock,
+            now,
+            failpoints,
+            lambda outcome: batches.labels(outcome).inc(),
+        )
+        metrics.queue_depth.set_function(lambda: len(worklist))
+        metrics.encoder_busy_ratio.set_function(encoding.busy.ratio)
+        sync = Sync(
+            source,
+            store,
+            encoder,
+            journal,
+            encoding,
+            removals,
+            worklist,
+            board,
+            metrics,
+            failpoints,
+            now,
+            await store.next_epoch(),
+        )
+        controller = Controller(
+            source, store, encoder, journal, sync, removals, worklist, board, metrics, clock, now
+        )
+        app = create_app(
+            Ports(source, store, store, encoder, controller),
+            limits=_limits(settings),
+            access=Access(settings.auth_token, settings.trusted_networks),
+            metrics=metrics,
+            search_image_ids=settings.search_image_ids,
+            path_prefix=settings.supervisely_server_path_prefix,
+            version=__version__,
+        )
+        yield Parts(settings, directory, source, store, encoder, controller, removals, app)
+
+
+def _failpoints(settings: Settings) -> Failpoints:
+    wishes = (wish.partition("=") for wish in settings.failpoints.split(",") if wish)
+    return Failpoints({name.strip(): action.strip() for name, _, action in wishes})
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured("STATE_DIR", f"{directory} cannot be made: {error.strerror}") from error
+    if not os.access(directory, os.W_OK):
+        raise Misconfigured("STATE_DIR", f"{directory} cannot be written to")
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body_bytes=settings.max_body_bytes,
+        search_limit=settings.max_search_limit,
+        sample_size=settings.max_sample_size,
+        projection_points=settings.max_projection_points,
+        returned_vectors=settings.max_returned_vectors,
+        prompts=settings.max_prompts,
+        prompt_characters=settings.max_prompt_characters,
+        ids=settings.max_ids,
+        request_seconds=settings.request_seconds,
+        concurrent_requests=settings.concurrent_requests,
+    )

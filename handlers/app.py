@@ -1,0 +1,162 @@
+"""The HTTP application: from a request to the function that answers it, and back.
+
+What comes in passes, in this order: an id and a clock; the way errors take; a place among those being
+answered; the body; the caller; the model; the handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler as WebHandler
+from aiohttp.typedefs import Middleware
+
+from handlers.auth import Access, Reach, admit, token_from_headers
+from handlers.bodies import Body, read_body
+from handlers.calibration import Samples
+from handlers.errors import NotYet, answer_to
+from handlers.metrics import Metrics
+from handlers.openapi import describe
+from handlers.parts import PARTS, Call, Limits, Parts, Ports
+from handlers.routes import ROUTES, Route
+from handlers.texts import TextCache
+from handlers.work import Gate, WorkPool
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def create_app(
+    ports: Ports,
+    *,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    metrics: Metrics | None = None,
+    search_image_ids: Literal["query", "scope"] = "query",
+    path_prefix: str = "",
+    version: str = "0",
+    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+) -> web.Application:
+    """Build the application.
+
+    :param search_image_ids: what ``image_ids`` beside a prompt means in ``/search``
+    :param path_prefix: where every route is served as well
+    :param clock: seconds, for durations
+    :param now: seconds since 1970, to be shown
+    :param new_id: ids of requests that bring none
+    """
+    limits = limits or Limits()
+    path_prefix = path_prefix.strip("/") and f"/{path_prefix.strip('/')}"
+    parts = Parts(
+        ports=ports,
+        limits=limits,
+        access=access or Access(),
+        metrics=metrics or Metrics(),
+        search_image_ids=search_image_ids,
+        light=WorkPool("light", limits.threads, limits.concurrent_requests),
+        heavy=WorkPool("heavy", 1, limits.waiting_selections),
+        gate=Gate(limits.concurrent_requests),
+        waiting=Gate(limits.waiting_for_vectors),
+        texts=TextCache(limits.cached_texts),
+        samples=Samples(limits.cached_samples, clock),
+        now=now,
+        description=orjson.dumps(describe(ROUTES, limits, version)),
+    )
+    app = web.Application(
+        middlewares=[_observed(parts.metrics, path_prefix, clock, new_id)],
+        client_max_size=limits.body_bytes,
+    )
+    app[PARTS] = parts
+    app.cleanup_ctx.append(_pools)
+    for base in dict.fromkeys(("", path_prefix)):
+        for route in ROUTES:
+            app.router.add_route(route.method, base + route.path, _endpoint(route))
+    return app
+
+
+def _endpoint(route: Route) -> WebHandler:
+    """Make the function aiohttp calls for a route."""
+    probe = route.reach is Reach.ANYONE
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        parts = request.app[PARTS]
+        if probe:
+            return await _call(route, request, parts, Body({}))
+        try:
+            with parts.gate.entered():
+                async with asyncio.timeout(parts.limits.request_seconds) as deadline:
+                    body = Body(request.query) if route.method == "GET" else await read_body(request)
+                    return await _call(route, request, parts, body)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            seconds = parts.limits.request_seconds
+            raise NotYet("generator", f"No answer within {seconds:g} s; ask for less, or later.") from None
+
+    return answer
+
+
+async def _call(route: Route, request: web.Request, parts: Parts, body: Body) -> web.Response:
+    token = body.token or token_from_headers(request)
+    caller = admit(route.reach, request, token, parts.access, parts.ports.platform)
+    wish = route.takes.model_validate({**body.fields, **request.match_info}, context=parts.limits)
+    return await route.handler(Call(parts, caller, body.camel), wish)
+
+
+def _observed(
+    metrics: Metrics, path_prefix: str, clock: Callable[[], float], new_id: Callable[[], str]
+) -> Middleware:
+    """Make the middleware that times, logs and names every request, and turns failures into answers."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+        started = clock()
+        given = request.headers.get("X-Request-Id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else new_id()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                response = await handler(request)
+            except Exception as failure:  # noqa: BLE001 (the root of a request: nothing is above it)
+                response = answer_to(failure, request_id)
+            seconds = clock() - started
+            route = _route_name(request, path_prefix)
+            metrics.request_seconds.labels(route, response.status).observe(seconds)
+            level = log.debug if route in QUIET else log.info
+            level(
+                "request.answered",
+                method=request.method,
+                route=route,
+                status=response.status,
+                seconds=seconds,
+            )
+        response.headers["X-Request-Id"] = request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return observe
+
+
+QUIET = frozenset(route.path for route in ROUTES if route.reach is Reach.ANYONE)
+
+
+def _route_name(request: web.Request, path_prefix: str) -> str:
+    resource = request.match_info.route.resource
+    return "unmatched" if resource is None else resource.canonical.removeprefix(path_prefix)
+
+
+async def _pools(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[PARTS].light.close()
+    await app[PARTS].heavy.close()

@@ -1,0 +1,109 @@
+"""What the routes work with: the ports, the limits on what may be asked, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiohttp import web
+
+from handlers.auth import Access, Caller
+from handlers.calibration import Samples
+from handlers.metrics import Metrics
+from handlers.texts import TextCache
+from handlers.work import Gate, WorkPool
+from state.ports import Encoder, Matrices, Platform, Source, Store, Syncs
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as the handlers see it."""
+
+    source: Source
+    store: Store
+    matrices: Matrices
+    encoder: Encoder
+    syncs: Syncs
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may ask for, and how many are answered at once.
+
+    :param projection_points: beyond so many, a map shows a sample
+    :param query_images: images to be searched by; a scope may have :attr:`ids`
+    :param threads: for light work; selections use every core as it is, so they run one by one
+    :param waiting_selections: further ones are turned away
+    :param waiting_for_vectors: requests that wait for a sync to end
+    """
+
+    body_bytes: int = 8 * 2**20
+    search_limit: int = 10_000
+    sample_size: int = 50_000
+    projection_points: int = 50_000
+    returned_vectors: int = 1_000
+    prompts: int = 16
+    prompt_characters: int = 512
+    ids: int = 100_000
+    query_images: int = 256
+    clusters: int = 1_000
+    event_projects: int = 1_000
+    request_seconds: float = 60.0
+    probe_seconds: float = 5.0
+    concurrent_requests: int = 32
+    threads: int = 2
+    waiting_selections: int = 6
+    waiting_for_vectors: int = 8
+    cached_texts: int = 4_096
+    cached_samples: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything an application's routes share.
+
+    :param search_image_ids: what ``image_ids`` beside a prompt means in ``/search``
+    :param now: seconds since 1970, to be shown
+    :param description: ``/openapi.json``
+    """
+
+    ports: Ports
+    limits: Limits
+    access: Access
+    metrics: Metrics
+    search_image_ids: Literal["query", "scope"]
+    light: WorkPool
+    heavy: WorkPool
+    gate: Gate
+    waiting: Gate
+    texts: TextCache
+    samples: Samples
+    now: Callable[[], float]
+    description: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, let in.
+
+    :param camel: whether it was spelled in camelCase
+    """
+
+    parts: Parts
+    caller: Caller
+    camel: bool = field(default=False)
+
+    @property
+    def ports(self) -> Ports:
+        """The world."""
+        return self.parts.ports
+
+    @property
+    def limits(self) -> Limits:
+        """What may be asked."""
+        return self.parts.limits
+
+
+PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)

@@ -1,0 +1,72 @@
+"""Vectors of texts, asked of the encoder once each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from handlers.errors import NotYet
+from state.errors import Inconsistent
+from state.model import Vectors
+from state.ports import Encoder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedText:
+    """A text's vector, shape ``(dimension,)``, and the words that did not count."""
+
+    vector: Vectors
+    ignored: tuple[str, ...]
+
+
+class TextCache:
+    """Keeps the latest texts by (encoder, text).
+
+    :param size: how many, least recently used ones leave first
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: OrderedDict[tuple[str, str], EncodedText] = OrderedDict()
+
+    async def encode(self, encoder: Encoder, encoder_id: str, texts: Sequence[str]) -> list[EncodedText]:
+        """Encode texts with exactly that encoder.
+
+        :raises NotYet: when the encoder at work is another one, or became another meanwhile
+        :raises Rejected: when a text means nothing to it
+        """
+        known = {text: self._known[key] for text in texts if (key := (encoder_id, text)) in self._known}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            known |= await _ask(encoder, encoder_id, missing)
+        for text in texts:
+            self._known[encoder_id, text] = known[text]
+            self._known.move_to_end((encoder_id, text))
+        while len(self._known) > self._size:
+            self._known.popitem(last=False)
+        return [known[text] for text in texts]
+
+
+async def _ask(encoder: Encoder, encoder_id: str, texts: Sequence[str]) -> Mapping[str, EncodedText]:
+    _same_encoder(encoder, encoder_id)
+    answer = await encoder.encode_texts(texts)
+    _same_encoder(encoder, encoder_id)
+    if len(answer.vectors) != len(texts) or not np.isfinite(answer.vectors).all():
+        raise Inconsistent("the encoder's vectors are not those of the texts")
+    ignored = answer.ignored or ((),) * len(texts)
+    return {
+        text: EncodedText(vector, words)
+        for text, vector, words in zip(texts, answer.vectors, ignored, strict=True)
+    }
+
+
+def _same_encoder(encoder: Encoder, encoder_id: str) -> None:
+    if encoder.id != encoder_id:
+        raise NotYet(
+            encoder.kind,
+            f"Texts cannot be searched now: the images were encoded by {encoder_id},"
+            f" and the encoder at work is {encoder.id or 'not recognised yet'}.",
+        )

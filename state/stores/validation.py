@@ -1,0 +1,64 @@
+"""What every store checks before it writes or asks: engines accept NaN and zero vectors silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.errors import Rejected
+from state.model import Embedding, StoredImage, Vectors
+
+NORM_TOLERANCE = 1e-3
+
+
+def stack(points: Sequence[Embedding], dimension: int) -> Vectors:
+    """Return the vectors of `points` as one matrix, shape ``(len(points), dimension)``.
+
+    :raises Rejected: naming the first image whose vector has another dimension, is not finite or
+        not of unit length
+    """
+    for point in points:
+        if point.vector.shape != (dimension,):
+            raise Rejected(
+                f"image {point.image.id}: a vector of shape {point.vector.shape}, not ({dimension},)"
+            )
+    rows = [point.vector for point in points]
+    matrix = np.array(rows, np.float32).reshape(len(points), dimension)
+    wrong = np.flatnonzero(~_unit_length(matrix))
+    if wrong.size:
+        raise Rejected(f"image {points[wrong[0]].image.id}: its vector is not finite and of unit length")
+    return matrix
+
+
+def check_texts(images: Iterable[StoredImage]) -> None:
+    """Make sure that names and paths can be stored: a file system may hold some that are no Unicode.
+
+    :raises Rejected: naming the first image for which that is not so
+    """
+    for image in images:
+        try:
+            f"{image.name}{image.path}".encode()
+        except UnicodeEncodeError:
+            raise Rejected(f"image {image.id}: {image.name!a} is not valid Unicode") from None
+
+
+def check_queries(vectors: Vectors, dimension: int) -> Vectors:
+    """Return query vectors as contiguous float32, shape ``(n, dimension)``.
+
+    :raises Rejected: when their shape is another, or one is not finite and of unit length
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise Rejected(f"query vectors of shape {vectors.shape}, not (n, {dimension})")
+    matrix = np.ascontiguousarray(vectors, np.float32)
+    if not _unit_length(matrix).all():
+        raise Rejected("a query vector is not finite and of unit length")
+    return matrix
+
+
+def _unit_length(matrix: Vectors) -> NDArray[np.bool_]:
+    """Tell for each row whether its length is one; a row with NaN or inf has no length near one."""
+    with np.errstate(all="ignore"):
+        lengths: Vectors = np.linalg.norm(matrix, axis=1)
+    return np.abs(lengths - 1) <= NORM_TOLERANCE
