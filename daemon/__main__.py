@@ -174,6 +174,18 @@ def samples(directory: Annotated[Path, typer.Argument(help="Where to put them.")
 
 
 @app.command()
+def settings() -> None:
+    """List every setting: its name in the environment, its value now, and why one would change it."""
+    from daemon.settings import read_settings, shown_settings
+
+    with _failures():
+        table = Table("setting", "value", "unit", "why")
+        for row in shown_settings(read_settings()):
+            table.add_row(*row)
+        out.print(table)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from daemon import __version__

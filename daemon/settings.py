@@ -121,6 +121,25 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**given)
 
 
+def shown_settings(settings: Settings) -> list[tuple[str, str, str, str]]:
+    """Return name, value, unit and purpose of every setting; secrets are hidden."""
+    return [
+        (
+            one.name.upper(),
+            _shown(getattr(settings, one.name)) if one.repr else "set" * bool(getattr(settings, one.name)),
+            one.metadata["unit"],
+            one.metadata["why"],
+        )
+        for one in fields(settings)
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
 def _value(environment: Mapping[str, str], name: str) -> str:
     value, file = environment.get(name, ""), environment.get(f"{name}_FILE", "")
     if value or not file:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import orjson
-from aiohttp import http_exceptions, web
+from aiohttp import web
 
 from handlers.errors import BadRequest
 
@@ -43,7 +42,7 @@ async def read_body(request: web.Request) -> Body:
     """
     try:
         raw = await request.read()
-    except (http_exceptions.HttpProcessingError, zlib.error):
+    except web.RequestPayloadError:
         raise BadRequest("body", "its encoding is broken") from None
     return unwrap(_parse(raw)) if raw.strip() else Body({})
 

@@ -129,9 +129,9 @@ def _vectors_json(ids: Sequence[int], vectors: Sequence[Vectors]) -> bytes:
 def _plan(plan: Plan) -> dict[str, object]:
     return {
         "project_id": plan.project_id,
-        "counts": plan.counts,
+        "counts": {str(action): count for action, count in plan.counts.items()},
         "changes": {
-            action: [{"image_id": image_id, "reason": reason} for image_id, reason in sample]
+            str(action): [{"image_id": image_id, "reason": reason} for image_id, reason in sample]
             for action, sample in plan.samples.items()
         },
         "quarantined": plan.quarantined,

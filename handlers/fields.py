@@ -90,22 +90,26 @@ def _split(value: object) -> object:
 
 
 Digits = Annotated[str, StringConstraints(pattern="^[0-9]{1,19}$")]
-Count = Annotated[int, BeforeValidator(_number, json_schema_input_type=int | Digits), Field(ge=1)]
-Id = Annotated[int, BeforeValidator(_number, json_schema_input_type=int | Digits), Field(ge=0, le=LARGEST_ID)]
-ImageIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], Field(fail_fast=True), AtMost("ids")]
+AnId = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+ACount = Annotated[int, Field(ge=1)]
+ASeed = Annotated[int, Field(ge=0, lt=2**32)]
+Text = Annotated[str, AtMost("prompt_characters")]
+
+Id = Annotated[AnId, BeforeValidator(_number, json_schema_input_type=AnId | Digits)]
+Count = Annotated[ACount, BeforeValidator(_number, json_schema_input_type=ACount | Digits)]
+Seed = Annotated[ASeed, BeforeValidator(_number, json_schema_input_type=ASeed | Digits)]
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+ImageIds = Annotated[list[AnId], Field(fail_fast=True), AtMost("ids")]
 ProjectRef = Annotated[
     int | str,
     PlainValidator(
         _reference,
-        json_schema_input_type=Annotated[int, Field(ge=0, le=LARGEST_ID)]
-        | Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)],
+        json_schema_input_type=AnId | Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)],
     ),
 ]
 Prompts = Annotated[
-    list[Annotated[str, AtMost("prompt_characters")]],
+    list[Text],
     Field(fail_fast=True),
     AtMost("prompts"),
-    BeforeValidator(_split, json_schema_input_type=str | list[str]),
+    BeforeValidator(_split, json_schema_input_type=str | Annotated[list[Text], AtMost("prompts")]),
 ]
-Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Seed = Annotated[int, BeforeValidator(_number, json_schema_input_type=int | Digits), Field(ge=0, lt=2**32)]

@@ -29,6 +29,8 @@ REFUSALS = {
     503: "A service is away, or this takes too long: see `Retry-After`",
 }
 
+BOUNDS = {"array": "maxItems", "string": "maxLength", "integer": "maximum"}
+
 TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
 
 WRAPPING: Schema = {
@@ -136,12 +138,10 @@ def _responses(route: Route, schemas: Mapping[str, Schema]) -> Schema:
 
 def _fill_in(schema: Any, limits: Limits) -> None:
     """Replace the marks of :class:`~handlers.fields.AtMost` by the limits they stand for."""
-    if isinstance(schema, list):
-        for part in schema:
-            _fill_in(part, limits)
-    elif isinstance(schema, dict):
-        for part in schema.values():
-            _fill_in(part, limits)
-        if (name := schema.pop("x-limit", None)) is not None:
-            bound = {"array": "maxItems", "string": "maxLength"}.get(schema.get("type", ""), "maximum")
-            schema[bound] = getattr(limits, name)
+    if isinstance(schema, dict):
+        name = schema.pop("x-limit", None)
+        for part in (schema, *schema.get("anyOf", ())) if name is not None else ():
+            if (bound := BOUNDS.get(part.get("type"))) is not None:
+                part[bound] = getattr(limits, name)
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _fill_in(part, limits)

@@ -129,7 +129,7 @@ def count(shard: EdgeShard, body: memoryview, *within: Any) -> Answer:
 def projects(shard: EdgeShard, body: memoryview) -> Answer:
     """Count points by project."""
     facet = shard.facet(FacetRequest("project_id", limit=MAX_PROJECTS, exact=True))
-    return [(hit.value, hit.count) for hit in facet.hits], b""
+    return [(hit.value, hit.count) for hit in facet.hits if hit.count], b""
 
 
 def scroll(shard: EdgeShard, body: memoryview, project_id: int, start: int, limit: int) -> Answer:
@@ -213,7 +213,7 @@ def serve(connection: socket.socket) -> None:
                 break
             (operation, collection, *arguments), body = unpack(memoryview(frame))
             connection.sendall(_answer(shards, operation, collection, arguments, body))
-            if operation in WRITES:
+            if operation in WRITES and collection in shards:
                 unflushed.append(collection)
     for shard in shards.values():
         shard.flush()
@@ -226,11 +226,12 @@ def _answer(
     """Carry one request out; a failure is an answer too, for the engine raises bare exceptions."""
     result, blob = None, b""
     try:
-        if operation in OPERATIONS:
-            result, blob = OPERATIONS[operation](shards[collection], body, *arguments)
-        elif operation == "open" and collection not in shards:
+        if operation == "open":
             directory, dimension = arguments
-            shards[collection] = open_shard(Path(directory), dimension)
+            if collection not in shards:
+                shards[collection] = open_shard(Path(directory), dimension)
+        elif operation != "ping":
+            result, blob = OPERATIONS[operation](shards[collection], body, *arguments)
         return pack((None, result), blob)
     except Exception as error:
         logging.exception("edge.request_failed %s", operation)

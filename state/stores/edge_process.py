@@ -118,6 +118,7 @@ class EdgeProcess:
         self._current: _Call | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._problem: str | None = None
+        self._closed = False
         self._revival: asyncio.Task[None] | None = None
         self._started = 0.0
         self._delay = 0.0
@@ -160,6 +161,8 @@ class EdgeProcess:
         :raises Unavailable: when the child died, got stuck or failed, or too many calls wait
         :raises Rejected: when an argument cannot be expressed in UTF-8
         """
+        if self._closed:
+            raise Unavailable(SERVICE, "the store is closed")
         if self._problem is not None:
             raise Unavailable(SERVICE, self._problem, self._delay)
         lane = self._urgent if urgent else self._patient
@@ -172,14 +175,15 @@ class EdgeProcess:
 
     async def close(self) -> None:
         """Let the waiting calls finish, then have the child make everything durable and end."""
+        self._closed = True
+        last = _Call.of(("ping", ""), b"", CLOSE_SECONDS)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                with suppress(Unavailable):
-                    await self.call("ping")
-                self._problem = "closed"
-                if self._revival is not None:
-                    self._revival.cancel()
-                    await asyncio.wait([self._revival])
+                if self._serving:
+                    self._patient.append(last)
+                    self._pump()
+                    with suppress(Unavailable):
+                        await last.answer()
                 if self._link is not None:
                     self._link.transport.close()
                 if self._process is not None:
@@ -187,9 +191,11 @@ class EdgeProcess:
         except TimeoutError:
             log.warning("edge.close_timed_out")
         finally:
-            self._problem = "closed"
+            if self._revival is not None:
+                self._revival.cancel()
+                await asyncio.wait([self._revival])
+            self._fail_waiting("the store is closed")
             await self._reap()
-            self._fail_waiting()
 
     async def _spawn(self) -> _Link:
         ours, theirs = socket.socketpair()
@@ -263,7 +269,9 @@ class EdgeProcess:
             self._urgent.appendleft(call)
         elif call is not None:
             call.fail("its process ended")
-        if self._serving and self._problem is None:
+        if self._closed:
+            self._fail_waiting("its process ended")
+        elif self._serving:
             self._revival = asyncio.get_running_loop().create_task(self._revive())
         self._serving = False
 
@@ -284,13 +292,13 @@ class EdgeProcess:
                 await self.start()
             except Unavailable as error:
                 self._problem = error.problem
-                self._fail_waiting()
+                self._fail_waiting(error.problem)
                 delay = self._delay
         log.warning("edge.restarted after it lived %.1f s", lived)
 
-    def _fail_waiting(self) -> None:
+    def _fail_waiting(self, problem: str) -> None:
         for call in (*self._urgent, *self._patient):
-            call.fail(self._problem or "its process ended", self._delay)
+            call.fail(problem, self._delay)
         self._urgent.clear()
         self._patient.clear()
 
