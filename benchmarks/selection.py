@@ -3,14 +3,14 @@
 ``python -m benchmarks.selection --n 100000 --k 100 1000``
 
 Each run has a process of its own. Memory is what its peak rose by while it chose (``VmHWM``, reset
-before), so that the vectors themselves, which every side is given, do not count.
+before), so that the vectors themselves, which every side is given as floats, do not count. The baseline
+works on doubles: that is what comes out of the JSON such services send each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from benchmarks.vectors import OUTLIER, synthetic
 from handlers.selection import NEAR_DUPLICATE, select
 
 BASELINE = "mini-batch k-means"
+COLUMNS = "k | method | seconds | MB | picks | modes | mean distance | coverage | near-duplicates | outliers"
 WARM_UP_ROWS = 2000
 
 
@@ -43,7 +44,8 @@ def ours(method, **options):
 
 
 WAYS: dict[str, Callable] = {
-    BASELINE: minibatch_kmeans,
+    BASELINE: lambda vectors, size, seed: minibatch_kmeans(vectors.astype(np.float64), size, seed),
+    "mini-batch k-means on floats": minibatch_kmeans,
     "representative": ours("representative"),
     "coverage": ours("coverage"),
     "random": ours("random"),
@@ -124,10 +126,7 @@ def main():
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     wanted = parser.parse_args()
     print(f"n = {wanted.n}, 512 dimensions, 200 modes; in brackets: times the baseline's\n")
-    print(
-        "| k | method | seconds | MB | picks | modes | mean distance | coverage | near-duplicates | outliers |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"| {COLUMNS} |\n{'|---' * (COLUMNS.count('|') + 1)}|")
     with tempfile.TemporaryDirectory() as folder:
         vectors, labels = synthetic(wanted.n)
         vectors.tofile(Path(folder) / "vectors")
@@ -137,18 +136,18 @@ def main():
         for size in wanted.k:
             base = None
             for way in wanted.ways:
-                f = measure(folder, shape, way, size, range(wanted.seeds))
-                base = f if way == BASELINE else base
-                times = [f"{value:.2f}" for value in (f.seconds, f.megabytes, f.modes)]
-                if base is not None and way != BASELINE:
-                    ratios = f.seconds / base.seconds, f.megabytes / base.megabytes, f.modes / base.modes
-                    times = [f"{text} ({ratio:.2f})" for text, ratio in zip(times, ratios, strict=True)]
-                seconds, megabytes, modes = times
-                print(
-                    f"| {size} | {way} | {seconds} | {megabytes} | {f.picks:.0f} | {modes} "
-                    f"| {f.mean_distance:.3f} | {f.coverage:.3f} | {f.near_duplicates:.0f} | {f.outliers:.0f} |"
-                )
-                sys.stdout.flush()
+                figures = measure(folder, shape, way, size, range(wanted.seeds))
+                base = figures if way == BASELINE else base
+                print(f"| {size} | {way} | {' | '.join(cells(figures, base))} |", flush=True)
+
+
+def cells(figures, base):
+    """Write the figures: time, memory and modes with their ratio to the baseline."""
+    for name, value in vars(figures).items():
+        digits = 3 if name in ("mean_distance", "coverage") else 2 if name == "seconds" else 0
+        compared = base is not None and base is not figures and name in ("seconds", "megabytes", "modes")
+        ratio = f" ({value / getattr(base, name):.2f})" if compared else ""
+        yield f"{value:.{digits}f}{ratio}"
 
 
 if __name__ == "__main__":

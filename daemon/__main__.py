@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from state.errors import EmbedsyncError, Misconfigured, Occupied
 
@@ -126,7 +126,9 @@ def status(images_dir: Folder = None) -> None:
     """Show where every project stands."""
 
     async def show(daemon: Any) -> None:
-        table = Table("project", "id", "fresh", "stale", "quarantined", "held", "task", "waits for")
+        table = Table(
+            "project", Column("id", no_wrap=True), "fresh", "stale", "bad", "held", "task", "waits for"
+        )
         for one in (await daemon.ask("GET", "/status"))["projects"]:
             counts = [str(one[name]) for name in ("fresh", "stale", "quarantined", "held_removals")]
             name = f"{one['name']} (gone)" if one["gone"] else one["name"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from daemon.service import ADDRESS_FILE, listening
 from daemon.settings import Settings
 from daemon.wiring import state_directory, wired
 from state.errors import Inconsistent, Rejected, Unavailable
+
+PROBE = aiohttp.ClientTimeout(total=5)
+"""How long a daemon may take to show that it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Daemon:
 async def running_daemon(settings: Settings) -> AsyncIterator[Daemon | None]:
     """Reach the daemon that holds this state; ``None`` when none runs."""
     async with _session(settings) as session:
-        url = running_at(settings)
+        url = await _url_of_running(settings, session)
         yield Daemon(url, True, session) if url else None
 
 
@@ -64,14 +66,13 @@ async def daemon(settings: Settings) -> AsyncIterator[Daemon]:
             yield Daemon(url, False, session)
 
 
-def running_at(settings: Settings) -> str | None:
-    """Return the URL of the daemon that runs on this state; ``None`` when none does."""
+async def _url_of_running(settings: Settings, session: aiohttp.ClientSession) -> str | None:
     try:
-        known = json.loads((state_directory(settings) / ADDRESS_FILE).read_text())
-        os.kill(known["pid"], 0)
-    except (OSError, ValueError, KeyError):
+        url = str(json.loads((state_directory(settings) / ADDRESS_FILE).read_text())["url"])
+        async with session.get(f"{url}/livez", timeout=PROBE) as response:
+            return url if response.ok else None
+    except (OSError, ValueError, KeyError, aiohttp.ClientError, TimeoutError):
         return None
-    return str(known["url"])
 
 
 def _session(settings: Settings) -> aiohttp.ClientSession:

@@ -80,8 +80,12 @@ class Controller:
         self._source_problem: str | None = "not surveyed yet"
 
     async def follow(self) -> None:
-        """Turn the source's news into marks, for ever."""
+        """Turn the source's news into marks, for ever; once it is listened for, ask for a survey."""
+        listening = False
         async for marks in self._source.changes():
+            if not listening:
+                self.want_survey()
+                listening = True
             for project_id, scope in marks.items():
                 self._worklist.mark(project_id, scope)
 
@@ -114,6 +118,7 @@ class Controller:
         stored = await self._store.projects(self._sync.collection)
         if stored and not found:
             raise Inconsistent("the source lists no project at all")
+        recovered = self._source_problem is not None
         self._source_problem = None
         self._projects = {project.id: project for project in found}
         await self._journal.found(self._projects.keys() & (await self._journal.missing_projects()).keys())
@@ -122,7 +127,7 @@ class Controller:
         sweep, self._sweep_wanted = self._sweep_wanted, False
         for project, scope in found.items():
             if project.enabled:
-                self._worklist.mark(project.id, FULL if sweep else scope)
+                self._worklist.mark(project.id, FULL if sweep else scope, at_once=recovered)
 
     async def _gone(self, project_id: int) -> None:
         since, surveys = await self._journal.missing(project_id, self._now())
@@ -163,6 +168,7 @@ class Controller:
             if project is None or not project.enabled:
                 self._worklist.done(project_id)
                 return
+            self._projects[project_id] = project
             outcome = await self._sync.look(project, scope)
         except EmbedsyncError as problem:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
@@ -191,6 +197,7 @@ class Controller:
             project=project.name,
             encoded=outcome.encoded,
             reused=outcome.reused,
+            retagged=outcome.retagged,
             quarantined=len(outcome.quarantined),
             left=len(outcome.left),
             seconds=round(seconds, 3),
@@ -215,7 +222,7 @@ class Controller:
                 async for plan in self._sync.plan(project, _scope(image_ids), force=False):
                     if not plan.nothing_to_do:
                         return False
-        except TimeoutError:
+        except (TimeoutError, Unavailable, Inconsistent):
             return False
         return True
 
@@ -246,6 +253,9 @@ class Controller:
         """
         project = await self._known(project_id)
         *_, plan = [plan async for plan in self._sync.plan(project, _scope(image_ids), force)]
+        if not plan.nothing_to_do:
+            # The source may tell of a change only once, and has told the plan.
+            self._worklist.mark(project_id, _scope(image_ids))
         plan.held = (await self._journal.held_counts()).get(project_id, 0)
         return plan
 

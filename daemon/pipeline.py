@@ -31,13 +31,14 @@ MOST_LEFT = 1_000
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run did; `left` are images to look at again: they changed meanwhile, or could not be had.
+    """What a look did; `left` are images to look at again: they changed meanwhile, or could not be had.
 
     :param problem: why some could not be had
     """
 
     encoded: int = 0
     reused: int = 0
+    retagged: int = 0
     quarantined: set[int] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
     problem: Unavailable | None = None
@@ -139,9 +140,11 @@ class Pipeline:
         collection: str,
         epoch: int,
         changes: AsyncIterator[Change],
-        on_written: Callable[[Sequence[Change]], None],
+        on_written: Callable[[Sequence[Change], int, int], None],
     ) -> Outcome:
-        """Encode what comes out of `changes` and write it under `epoch`; tell of each batch written.
+        """Encode what comes out of `changes` and write it under `epoch`.
+
+        :param on_written: told of each batch: what it was about, how much of it was encoded, and reused
 
         :raises Inconsistent: what the listing behind `changes` raises
         """
@@ -220,7 +223,7 @@ class Pipeline:
         epoch: int,
         batch: list[_Ready],
         outcome: Outcome,
-        on_written: Callable[[Sequence[Change]], None],
+        on_written: Callable[[Sequence[Change], int, int], None],
     ) -> None:
         contents = {one.content for one in batch}
         while twins := [self._in_flight[content] for content in contents if content in self._in_flight]:
@@ -228,16 +231,18 @@ class Pipeline:
         written = asyncio.get_running_loop().create_future()
         self._in_flight.update(dict.fromkeys(contents, written))
         try:
-            await self._encode_and_write(collection, epoch, batch, outcome)
+            encoded, reused = await self._encode_and_write(collection, epoch, batch, outcome)
         finally:
             for content in contents:
                 del self._in_flight[content]
             written.set_result(None)
-        on_written([one.change for one in batch])
+        outcome.encoded += encoded
+        outcome.reused += reused
+        on_written([one.change for one in batch], encoded, reused)
 
     async def _encode_and_write(
         self, collection: str, epoch: int, batch: list[_Ready], outcome: Outcome
-    ) -> None:
+    ) -> tuple[int, int]:
         wanted = {one.content for one in batch if _may_reuse(one.change)}
         found = await self._store.with_contents(collection, wanted) if wanted else {}
         fresh = {
@@ -259,9 +264,9 @@ class Pipeline:
             await self._store.upsert(collection, points)
         self._failpoints.reach("pipeline.after_upsert")
         await self._set_aside(collection, rejected)
-        outcome.encoded += sum(not isinstance(one, Rejected) for one in vectors.values())
-        outcome.reused += len(points) - sum(point.image.content in vectors for point in points)
         outcome.quarantined.update(one.change.wanted.id for one, _ in rejected)
+        encoded = sum(not isinstance(one, Rejected) for one in vectors.values())
+        return encoded, len(points) - encoded
 
     async def _encode(self, pixels: dict[str, Pixels | Rejected]) -> dict[str, Vectors | Rejected]:
         results: dict[str, Vectors | Rejected] = {

@@ -108,7 +108,10 @@ class Removals:
         wanted = iter(set(proposal.image_ids).difference(await self._journal.kept(project_id)))
         while chunk := frozenset(islice(wanted, AT_ONCE)):
             listing = self._source.images(project_id, Scope(ids=chunk))
-            gone = chunk.difference([image.id async for page in listing for image in page])
+            present = frozenset([image.id async for page in listing for image in page])
+            if present:
+                self._worklist.mark(project_id, Scope(ids=present))
+            gone = chunk - present
             if gone:
                 self._failpoints.reach("removals.before_remove")
                 self._on_removed(await self._store.remove(proposal.collection, project_id, gone))

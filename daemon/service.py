@@ -80,7 +80,6 @@ async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
     }
     roots = [asyncio.create_task(work(), name=name) for name, work in eternal.items()]
     broken = asyncio.ensure_future(_first_to_end(roots))
-    controller.want_survey()
     try:
         async with scheduled(
             controller.want_survey, controller.want_sweep, settings.update_interval, settings.update_frame
@@ -125,7 +124,7 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 @contextlib.contextmanager
 def _address_file(directory: Path, url: str) -> Iterator[None]:
     path = directory / ADDRESS_FILE
-    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    path.write_text(json.dumps({"url": url}))
     try:
         yield
     finally:

@@ -55,7 +55,10 @@ class _Pass:
     collection: str
     forced: Forced
     standing: Standing
+    listed: int = 0
     stored: int = 0
+    reused: int = 0
+    retagged: int = 0
     removals: array[int] = field(default_factory=lambda: array("q"))
     quarantined: set[int] = field(default_factory=set)
 
@@ -121,19 +124,22 @@ class Sync:
         :raises Unavailable: when a service is away; what was written stays
         :raises Inconsistent: when a listing was not whole; nothing was removed
         """
+        # Read before the wishes to encode again: a wish that comes later than this is not yet fulfilled.
+        epoch = self.epoch
         look = await self._begin(project, scope)
         if (await self._store.pointers()).get(project.id) is None:
             await self._store.set_pointer(project.id, look.collection)
 
-        def written(changes: Sequence[Change]) -> None:
+        def written(changes: Sequence[Change], encoded: int, reused: int) -> None:
+            self._metrics.images_encoded.inc(encoded)
+            self._metrics.images_reused.inc(reused)
             look.standing.current += len(changes)
             look.standing.outdated -= sum(change.stored is not None for change in changes)
 
-        epoch = self.epoch
         outcome = await self._pipeline.run(look.collection, epoch, self._encodings(look), written)
         self._worklist.diffed(project.id)
-        self._metrics.images_encoded.inc(outcome.encoded)
-        self._metrics.images_reused.inc(outcome.reused)
+        outcome.reused += look.reused
+        outcome.retagged += look.retagged
         outcome.quarantined |= look.quarantined
         await self._release_mended(look, outcome.quarantined)
         if scope.full and not outcome.left:
@@ -174,6 +180,8 @@ class Sync:
         steps = self._steps(look.project.id, look.scope, look.collection, look.forced)
         async for step in steps:
             look.standing.current += step.fresh
+            look.listed += step.fresh + sum(change.image is not None for change in step.changes)
+            look.standing.total = max(look.standing.total, look.listed)
             look.stored += step.fresh + sum(change.stored is not None for change in step.changes)
             for chunk in _chunks(step.changes):
                 self._board.stale(look.standing)
@@ -184,7 +192,7 @@ class Sync:
                     look.standing.outdated += change.stored is not None
                     yield change
         if look.scope.full:
-            look.standing.total = max(look.standing.total, look.standing.current)
+            look.standing.total = look.listed
 
     async def _steps(
         self, project_id: int, scope: Scope, collection: str, forced: Forced
@@ -254,9 +262,11 @@ class Sync:
         if reused:
             await self._store.upsert(look.collection, reused)
             self._metrics.images_reused.inc(len(reused))
+            look.reused += len(reused)
         if retagged:
             await self._store.retag(look.collection, retagged)
             self._metrics.images_retagged.inc(len(retagged))
+            look.retagged += len(retagged)
         look.standing.current += len(reused) + len(retagged)
         look.removals.extend(change.image_id for change in chunk.of(Action.REMOVE))
 

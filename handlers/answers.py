@@ -102,7 +102,7 @@ class CollectionAnswer(Answer):
     """An answer that may also have been left on the platform as a collection."""
 
     collection_id: int | None
-    collectionId: int | None = None  # noqa: N815 (as the platform spells it)
+    camel_collection_id: int | None = Field(None, alias="collectionId")
 
 
 class SearchAnswer(CollectionAnswer):

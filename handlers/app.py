@@ -96,7 +96,7 @@ def _endpoint(route: Route) -> WebHandler:
         try:
             with parts.gate.entered():
                 async with asyncio.timeout(parts.limits.request_seconds) as deadline:
-                    body = Body(request.query) if route.method == "GET" else await read_body(request)
+                    body = await _body(route, request, parts)
                     return await _call(route, request, parts, body)
         except TimeoutError:
             if not deadline.expired():
@@ -105,6 +105,12 @@ def _endpoint(route: Route) -> WebHandler:
             raise NotYet("generator", f"No answer within {seconds:g} s; ask for less, or later.") from None
 
     return answer
+
+
+async def _body(route: Route, request: web.Request, parts: Parts) -> Body:
+    if route.method == "GET":
+        return Body(request.query)
+    return await read_body(request, parts.limits.body_values)
 
 
 async def _call(route: Route, request: web.Request, parts: Parts, body: Body) -> web.Response:

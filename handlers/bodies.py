@@ -35,15 +35,19 @@ class Body:
     camel: bool = False
 
 
-async def read_body(request: web.Request) -> Body:
+async def read_body(request: web.Request, most_values: int) -> Body:
     """Read and unwrap a body; an empty one asks for nothing in particular.
 
-    :raises BadRequest: when it is no JSON object, or a part of its wrapping is wrong
+    :param most_values: about how many values it may hold; millions of empty objects fit into a body
+        of allowed size, and parsing them would hold up everybody for a second
+    :raises BadRequest: when it is no JSON object, holds too much, or its wrapping is wrong
     """
     try:
         raw = await request.read()
     except web.RequestPayloadError:
         raise BadRequest("body", "its encoding is broken") from None
+    if sum(map(raw.count, (b",", b"[", b"{"))) > most_values:
+        raise BadRequest("body", f"holds more than {most_values} values", 413)
     return unwrap(_parse(raw)) if raw.strip() else Body({})
 
 

@@ -9,6 +9,7 @@ from state.model import Vectors
 
 BLOCK_ROWS = 8192
 FRONTIER_ROWS = 16_384
+FRONTIER_SHARE = 16
 STALE_ROWS = 512
 FIRST_PICKS = 32
 
@@ -54,7 +55,7 @@ class NearestPick:
     def _see_all_once(self) -> None:
         stop = min(self._count, FIRST_PICKS)
         for start in range(0, len(self._vectors), BLOCK_ROWS):
-            self._see(np.arange(start, min(start + BLOCK_ROWS, len(self._vectors))), 0, stop)
+            self._see(slice(start, start + BLOCK_ROWS), 0, stop)
 
     def _top(self) -> int:
         """Return the row of the largest bound, looking at all rows only when the frontier is used up."""
@@ -64,10 +65,11 @@ class NearestPick:
                 return row
         self._frontier = np.arange(len(self._bounds))
         self._beyond = -1.0
-        if len(self._bounds) > FRONTIER_ROWS:
-            order = self._bounds.argpartition(-FRONTIER_ROWS)
-            self._frontier = order[-FRONTIER_ROWS:]
-            self._beyond = float(self._bounds[order[:-FRONTIER_ROWS]].max())
+        size = max(FRONTIER_ROWS, len(self._bounds) // FRONTIER_SHARE)
+        if len(self._bounds) > size:
+            order = self._bounds.argpartition(-size)
+            self._frontier = order[-size:]
+            self._beyond = float(self._bounds[order[:-size]].max())
         return int(self._frontier[self._bounds[self._frontier].argmax()])
 
     def _refresh(self) -> None:
@@ -80,7 +82,7 @@ class NearestPick:
         stop = min(self._count, max(2 * start, start + FIRST_PICKS))
         self._see(rows[self._seen[rows] < stop], start, stop)
 
-    def _see(self, rows: NDArray[np.int64], start: int, stop: int) -> None:
+    def _see(self, rows: NDArray[np.int64] | slice, start: int, stop: int) -> None:
         nearest = 1.0 - (self._vectors[rows] @ self._picks[start:stop].T).max(axis=1, initial=-1.0)
         nearest = np.where(self._picked[rows], -1.0, np.clip(nearest, 0.0, 2.0))
         self._bounds[rows] = np.minimum(self._bounds[rows], nearest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import orjson
@@ -11,7 +12,7 @@ from aiohttp import web
 from handlers.answers import json_bytes, reply
 from handlers.errors import BadRequest, NotYet
 from handlers.parts import Call
-from handlers.projects import find_project, may_see, prefix
+from handlers.projects import find_project, prefix
 from handlers.requests import EmbeddingsRequest, OneProject
 from state.errors import Invisible
 from state.model import Embedding, Plan, Project, Start, TaskStatus, Vectors, Within
@@ -66,8 +67,8 @@ async def _wanted(call: Call, wish: EmbeddingsRequest) -> Wanted:
     holders = await call.ports.source.projects_of(frozenset(ids or ()))
     found: dict[Project, Collection[int] | None] = {}
     for number, held in holders.items():
-        if await may_see(call, number) and (project := await call.ports.source.project(number)):
-            found[project] = held
+        with suppress(Invisible):
+            found[await find_project(call, number)] = held
     if not found:
         raise Invisible("none of these images can be seen")
     return found

@@ -79,9 +79,7 @@ def answer_to(failure: Exception, request_id: str) -> web.Response:
         case ValidationError():
             return _wrong(_problems(failure), 400)
         case UnknownCaller():
-            return _refusal(
-                401, "A token is needed, and this is none we know.", {"WWW-Authenticate": "Bearer"}
-            )
+            return _refusal(401, "A valid token is needed.", {"WWW-Authenticate": "Bearer"})
         case Invisible():
             return _refusal(404, INVISIBLE)
         case NoEmbeddings():

@@ -139,9 +139,18 @@ def _responses(route: Route, schemas: Mapping[str, Schema]) -> Schema:
 def _fill_in(schema: Any, limits: Limits) -> None:
     """Replace the marks of :class:`~handlers.fields.AtMost` by the limits they stand for."""
     if isinstance(schema, dict):
-        name = schema.pop("x-limit", None)
-        for part in (schema, *schema.get("anyOf", ())) if name is not None else ():
-            if (bound := BOUNDS.get(part.get("type"))) is not None:
-                part[bound] = getattr(limits, name)
-    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-        _fill_in(part, limits)
+        _bound(schema, limits)
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            _fill_in(part, limits)
+
+
+def _bound(schema: Schema, limits: Limits) -> None:
+    name = schema.pop("x-limit", None)
+    if name is not None:
+        # A number may also come as a text of digits; the limit is the number's.
+        either = (each for each in schema.get("anyOf", ()) if each.get("type") == "integer")
+        bounded = schema if "type" in schema else next(either, schema)
+        if (bound := BOUNDS.get(bounded.get("type", ""))) is not None:
+            bounded[bound] = getattr(limits, name)

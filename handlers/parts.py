@@ -40,6 +40,7 @@ class Limits:
     """
 
     body_bytes: int = 8 * 2**20
+    body_values: int = 500_000
     search_limit: int = 10_000
     sample_size: int = 50_000
     projection_points: int = 50_000

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from handlers.auth import permit
 from handlers.errors import NoEmbeddings
 from handlers.parts import Call
-from state.errors import Invisible
+from state.errors import Invisible, NotInPlan
 from state.model import Project
 
 
@@ -58,7 +58,7 @@ async def may_see(call: Call, project_id: int) -> bool:
     """
     try:
         await permit(call.caller, call.ports.platform, project_id)
-    except Invisible:
+    except (Invisible, NotInPlan):
         return False
     return True
 

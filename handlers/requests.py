@@ -54,8 +54,9 @@ class EmbeddingsRequest(Request):
 class SearchRequest(Request):
     """Search by texts, by images, or both.
 
-    :param image_ids: more query images or the scope: see CONTRACT; `restricted_image_ids` is always
-        the scope
+    :param image_ids: images to search among beside `by_image_ids`, and to search by when they come
+        alone; beside `prompt` the setting SEARCH_IMAGE_IDS decides
+    :param restricted_image_ids: images to search among, always
     """
 
     project_id: ProjectRef

@@ -28,8 +28,8 @@ Method = Literal["representative", "coverage", "random", "centroids", "kmeans", 
 Rows = NDArray[np.int64]
 
 BENEFIT_ROWS = 4096
-CANDIDATE_ROWS = 6144
-PICKS_PER_ROUND = 2048
+CANDIDATE_ROWS = 4096
+PICKS_PER_ROUND = 1024
 NEAR_DUPLICATE = 0.98
 
 

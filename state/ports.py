@@ -75,7 +75,11 @@ class Source(Protocol):
         """
 
     def changes(self) -> AsyncIterator[Mapping[int, Scope]]:
-        """Yield projects that need a look, as news arrives; lost or doubled news does no harm."""
+        """Yield projects that need a look, as news arrives; lost or doubled news does no harm.
+
+        The first yield, perhaps of nothing, says that news is listened for; a survey after it misses
+        nothing that happens later.
+        """
 
     async def close(self) -> None:
         """Release what is held; nothing may be asked afterwards."""

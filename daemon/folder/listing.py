@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -16,6 +17,7 @@ from state.model import ImageRef, Project
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_projects (id INTEGER PRIMARY KEY, path BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS folder_walked (project_id INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS folder_files (
     id INTEGER PRIMARY KEY, project_id INTEGER NOT NULL, dataset_id INTEGER NOT NULL, path BLOB NOT NULL,
     content TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
@@ -26,6 +28,12 @@ CREATE INDEX IF NOT EXISTS folder_files_by_project ON folder_files (project_id, 
 
 DEFAULT_PROJECT = b"default"
 """The project of pictures that lie directly in the root."""
+
+
+Row = tuple[int, bytes]
+"""An image's id and path; a page of them starts after the last one of the page before."""
+
+BEFORE_ALL: Row = (-1, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,15 @@ def path_id(path: bytes) -> int:
     return int.from_bytes(blake2b(path, digest_size=6).digest())
 
 
+def outermost(paths: Collection[bytes]) -> list[bytes]:
+    """Return those of these folders that lie in no other one, in the order of what lies in them."""
+    kept: list[bytes] = []
+    for path in sorted(paths, key=lambda path: path + b"/"):
+        if not kept or not path.startswith(kept[-1] + b"/"):
+            kept.append(path)
+    return kept
+
+
 def shown(path: bytes) -> str:
     """Return a path in valid Unicode, for people and payloads."""
     return path.decode(errors="backslashreplace")
@@ -106,36 +123,42 @@ def record(db: sqlite3.Connection, found: Iterable[tuple[Entry, str]]) -> list[t
     return collisions
 
 
+def doubt(db: sqlite3.Connection, image_id: int) -> None:
+    """Forget the stamp of a file, whose bytes are not what they were, so that it is read again."""
+    db.execute("UPDATE folder_files SET inode = -1 WHERE id = ?", (image_id,))
+
+
 def forget(db: sqlite3.Connection, image_ids: Collection[int]) -> None:
     """Take files out of the listing."""
     db.executemany("DELETE FROM folder_files WHERE id = ?", ((image_id,) for image_id in image_ids))
 
 
-def paths_under(db: sqlite3.Connection, after: int, limit: int, *, top: bytes) -> list[tuple[int, bytes]]:
-    """Return ids and paths listed at or below the path `top`, in ascending order of id, from a page."""
-    return db.execute(
-        "SELECT id, path FROM folder_files WHERE id > ? AND (path = ? OR (path > ? AND path < ?))"
-        " ORDER BY id LIMIT ?",
-        (after, top, top + b"/", top + b"0", limit),
-    ).fetchall()
+def paths_under(db: sqlite3.Connection, last: Row, limit: int, *, tops: Sequence[bytes]) -> list[Row]:
+    """Return ids and paths listed below these folders, which are `outermost`, by path."""
+    rows: list[Row] = []
+    for top in tops:
+        if len(rows) < limit:
+            rows += db.execute(
+                "SELECT id, path FROM folder_files WHERE path > ? AND path < ? ORDER BY path LIMIT ?",
+                (max(last[1], top + b"/"), top + b"0", limit - len(rows)),
+            )
+    return rows
 
 
-def paths_of(db: sqlite3.Connection, after: int, limit: int, *, project_id: int) -> list[tuple[int, bytes]]:
-    """Return ids and paths listed for a project, in ascending order of id, from a page."""
+def paths_of(db: sqlite3.Connection, last: Row, limit: int, *, project_id: int) -> list[Row]:
+    """Return ids and paths listed for a project, in ascending order of id."""
     return db.execute(
         "SELECT id, path FROM folder_files WHERE project_id = ? AND id > ? ORDER BY id LIMIT ?",
-        (project_id, after, limit),
+        (project_id, last[0], limit),
     ).fetchall()
 
 
-def paths_among(
-    db: sqlite3.Connection, after: int, limit: int, *, image_ids: Collection[int]
-) -> list[tuple[int, bytes]]:
+def paths_among(db: sqlite3.Connection, last: Row, limit: int, *, image_ids: Collection[int]) -> list[Row]:
     """Return ids and paths of those of these images that are listed, in ascending order of id."""
     return db.execute(
         "SELECT id, path FROM folder_files WHERE id > ? AND id IN (SELECT value FROM json_each(?))"
         " ORDER BY id LIMIT ?",
-        (after, json.dumps(list(image_ids)), limit),
+        (last[0], json.dumps(list(image_ids)), limit),
     ).fetchall()
 
 
@@ -159,6 +182,17 @@ def some(db: sqlite3.Connection, image_ids: Collection[int]) -> list[ImageRef]:
     return [_image(*row) for row in rows]
 
 
+def projects_of(db: sqlite3.Connection, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
+    """Map each project to those of these images that are listed for it."""
+    found = defaultdict(set)
+    for project_id, image_id in db.execute(
+        "SELECT project_id, id FROM folder_files WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(image_ids)),),
+    ):
+        found[project_id].add(image_id)
+    return {project_id: frozenset(ids) for project_id, ids in found.items()}
+
+
 def count(db: sqlite3.Connection, project_id: int) -> int:
     """Return how many images of the project are listed."""
     row = db.execute("SELECT COUNT(*) FROM folder_files WHERE project_id = ?", (project_id,)).fetchone()
@@ -174,6 +208,23 @@ def project_path(db: sqlite3.Connection, project_id: int) -> bytes | None:
     """Return the sub-folder that was once seen to be this project."""
     row = db.execute("SELECT path FROM folder_projects WHERE id = ?", (project_id,)).fetchone()
     return row[0] if row else None
+
+
+def project_named(db: sqlite3.Connection, name: str) -> bytes | None:
+    """Return the sub-folder that is shown under this name; the file system may spell it otherwise."""
+    rows = db.execute("SELECT path FROM folder_projects")
+    return next((path for (path,) in rows if shown(path) == name), None)
+
+
+def walked(db: sqlite3.Connection, project_id: int) -> bool:
+    """Whether all of a project was listed once: only then is what the table lacks not there."""
+    row = db.execute("SELECT 1 FROM folder_walked WHERE project_id = ?", (project_id,)).fetchone()
+    return row is not None
+
+
+def remember_walk(db: sqlite3.Connection, project_id: int) -> None:
+    """Write down that all of a project is listed."""
+    db.execute("INSERT OR IGNORE INTO folder_walked VALUES (?)", (project_id,))
 
 
 def create(db: sqlite3.Connection) -> None:

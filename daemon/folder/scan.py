@@ -5,14 +5,15 @@ Everything here is synchronous and runs on the source's own threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from io import FileIO
+from io import BufferedReader
 from pathlib import Path
 
-from daemon.folder.listing import DEFAULT_PROJECT, Entry, Stamp
+from daemon.folder.listing import DEFAULT_PROJECT, Entry, Stamp, shown
 from daemon.pictures import CANDIDATE_SUFFIXES, CONTENT_BYTES
 from state.errors import Inconsistent, Rejected, Unavailable
 
@@ -20,6 +21,12 @@ SUFFIXES = frozenset(os.fsencode(suffix) for suffix in CANDIDATE_SUFFIXES)
 
 READ_SIZE = 1 << 20
 """Bytes read at a time while hashing."""
+
+NEVER_WAIT = os.O_NOFOLLOW | os.O_NONBLOCK
+"""How files are opened: what turns out to be a link or a pipe must not hold a thread."""
+
+NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""Errors that say that a path leads nowhere; all others say nothing about what is there."""
 
 
 class Folder:
@@ -72,10 +79,10 @@ class Folder:
                 if not self._inside(os.path.realpath(whole)):
                     return None
                 found = os.stat(whole)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except OSError as error:
-            raise Unavailable("source", f"{os.fsdecode(whole)}: {error.strerror}") from error
+            if error.errno in NOTHING_THERE:
+                return None
+            raise Unavailable("source", f"{shown(whole)}: {error.strerror}") from error
         if not stat.S_ISREG(found.st_mode):
             return None
         return Entry(path, Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
@@ -130,15 +137,15 @@ class Folder:
         """Return if what is missing below the root is really missing.
 
         :raises Unavailable: when the root is gone or cannot be read
-        :raises Inconsistent: when there is nothing in it: perhaps it is only not mounted
+        :raises Inconsistent: when there is nothing visible in it: perhaps it is only not mounted
         """
         try:
             with os.scandir(self.root) as children:
-                if next(children, None):
+                if any(not _hidden(child.name) for child in children):
                     return
         except OSError as error:
-            raise Unavailable("source", f"{os.fsdecode(self.root)}: {error.strerror}") from error
-        raise Inconsistent(f"{os.fsdecode(self.root)} is empty; nothing is removed for that")
+            raise Unavailable("source", f"{shown(self.root)}: {error.strerror}") from error
+        raise Inconsistent(f"{shown(self.root)} is empty; nothing is removed for that")
 
     def has_project(self, path: bytes) -> bool:
         """Whether a project known before is there still; while the root is away, it is."""
@@ -157,6 +164,10 @@ class Folder:
         whole = os.path.join(self.root, path)
         return not _hidden(path) and os.path.isdir(whole) and not os.path.islink(whole)
 
+    def directories(self, paths: Iterable[bytes]) -> set[bytes]:
+        """Return those of these paths where there are directories, which may be called as pictures are."""
+        return {path for path in paths if self.is_directory(path)}
+
     def _children(self, directory: bytes) -> Iterator[tuple[bytes, bool]]:
         whole = os.path.join(self.root, directory)
         try:
@@ -165,17 +176,17 @@ class Folder:
                     if not _hidden(child.name):
                         yield child.name, child.is_dir(follow_symlinks=False)
         except OSError as error:
-            if not directory or not isinstance(error, FileNotFoundError):
-                raise Unavailable("source", f"{os.fsdecode(whole)}: {error.strerror}") from error
+            if not directory or error.errno not in NOTHING_THERE:
+                raise Unavailable("source", f"{shown(whole)}: {error.strerror}") from error
 
     def _inside(self, real_path: bytes) -> bool:
         return real_path.startswith(self.root.rstrip(b"/") + b"/")
 
-    def _open(self, path: bytes) -> FileIO:
+    def _open(self, path: bytes) -> BufferedReader:
         whole = os.path.realpath(os.path.join(self.root, path))
         if not self._inside(whole):
             raise Rejected("a link out of the folder")
-        return FileIO(os.open(whole, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+        return open(whole, "rb", opener=lambda path, flags: os.open(path, flags | NEVER_WAIT))
 
 
 def _hidden(path: bytes) -> bool:

@@ -13,6 +13,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,11 +22,11 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from watchfiles import awatch
 
 from daemon.folder import listing
-from daemon.folder.listing import Entry
+from daemon.folder.listing import BEFORE_ALL, Entry, Row
 from daemon.folder.scan import Folder
+from daemon.folder.watch import watched
 from daemon.pictures import content_hash
 from state.errors import Inconsistent, Unavailable
 from state.journal import SqliteJournal
@@ -40,7 +41,7 @@ STAMPS_AT_ONCE = 500
 SETTLING_AT_ONCE = 10_000
 """New or changed files that wait together to be seen unchanged."""
 
-WATCH_RETRY = 60.0
+WATCH_RETRY = 5.0
 """Seconds until watching is tried again where the system refused it; sweeps go on meanwhile."""
 
 ROUTE = "file"
@@ -51,8 +52,8 @@ Result = TypeVar("Result")
 Changed = defaultdict[int, set[int]]
 """The images of each project that came, went, or have other bytes."""
 
-Listed = Callable[[sqlite3.Connection, int, int], list[tuple[int, bytes]]]
-"""Ids and paths listed in some part of the tree: (connection, after this id, limit) → page by id."""
+Listed = Callable[[sqlite3.Connection, Row, int], list[Row]]
+"""Ids and paths listed in some part of the tree: (connection, last row before, limit) → page."""
 
 
 class FolderSource:
@@ -81,7 +82,8 @@ class FolderSource:
         self._sleep = sleep
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="folder")
         self._unsettled: set[bytes] = set()
-        self._closing = asyncio.Event()
+        self._project_paths: dict[int, bytes] = {}
+        self._closed = False
 
     async def open(self) -> None:
         """Make the listing's tables."""
@@ -98,18 +100,14 @@ class FolderSource:
 
     async def project(self, ref: int | str) -> Project | None:
         """Find a project by number, or by its folder's name."""
-        number = ref if isinstance(ref, int) else listing.path_id(ref.encode(errors="surrogateescape"))
-        path = await self._journal.run(listing.project_path, number)
+        path = await (self._project_path(ref) if isinstance(ref, int) else self._project_named(ref))
         if path is None or not await self._in_thread(self._folder.has_project, path):
             return None
         return listing.project(path)
 
     async def projects_of(self, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
         """Map each project to those of the images it holds."""
-        found: dict[int, frozenset[int]] = {}
-        for image in await self._journal.run(listing.some, image_ids):
-            found[image.project_id] = found.get(image.project_id, frozenset()) | {image.id}
-        return found
+        return await self._journal.run(listing.projects_of, image_ids)
 
     async def count(self, project_id: int) -> int:
         """Return how many images of the project are listed so far."""
@@ -120,22 +118,24 @@ class FolderSource:
 
         :raises Inconsistent: when the project's folder is gone, or the root is empty
         """
-        path = await self._journal.run(listing.project_path, project_id)
+        path = await self._project_path(project_id)
         await self._in_thread(self._folder.check_root)
         if path is None or not await self._in_thread(self._folder.has_project, path):
             raise Inconsistent("the project's folder is gone")
         if scope.full or scope.since is not None:
-            await self._refresh(
-                self._folder.walk_project(path),
-                partial(listing.paths_of, project_id=project_id),
-            )
+            await self._walk(project_id, path)
             last = -1
             while page := await self._page(project_id, last):
                 yield page
                 last = page[-1].id
         else:
-            known = await self._journal.run(listing.paths_among, -1, len(scope.ids), image_ids=scope.ids)
-            await self.look([path for _, path in known])
+            known = await self._journal.run(
+                listing.paths_among, BEFORE_ALL, len(scope.ids), image_ids=scope.ids
+            )
+            if len(known) < len(scope.ids) and not await self._journal.run(listing.walked, project_id):
+                await self._walk(project_id, path)
+            else:
+                await self.look([path for _, path in known])
             images = await self._journal.run(listing.some, scope.ids)
             mine = [image for image in images if image.project_id == project_id]
             for start in range(0, len(mine), PAGE):
@@ -147,44 +147,49 @@ class FolderSource:
         :raises Rejected: when the file is too large or may not be read
         :raises Inconsistent: when the bytes are not the ones that were listed
         """
-        known = await self._journal.run(listing.paths_among, -1, 1, image_ids=[image.id])
+        known = await self._journal.run(listing.paths_among, BEFORE_ALL, 1, image_ids=[image.id])
         if not known:
             raise Inconsistent("the file is gone since it was listed")
         data = await self._in_thread(self._folder.read, known[0][1], self._max_bytes)
         content = await self._in_thread(content_hash, data)
         if content != image.content:
+            await self._journal.run(listing.doubt, image.id)
             raise Inconsistent("the file changed since it was listed")
         return Picture(data, content, ROUTE)
 
     async def changes(self) -> AsyncIterator[Mapping[int, Scope]]:
-        """Watch the tree; files still being written come up again until they rest."""
-        while not self._closing.is_set():
+        """Watch the tree; files still being written come up again until they rest.
+
+        After a time without watching, every project is news.
+        """
+        problem = ""
+        while True:
             try:
+                if problem:
+                    await self._sleep(WATCH_RETRY)
+                    yield {project.id: scope for project, scope in (await self.survey()).items()}
                 async for marks in self._watch():
                     yield marks
-                yield {project.id: scope for project, scope in (await self.survey()).items()}
+                problem = "another directory took the place of the root"
             except (OSError, Unavailable, Inconsistent) as error:
-                log.warning("folder.not_watched", problem=str(error), retry_seconds=WATCH_RETRY)
-                await self._sleep(WATCH_RETRY)
+                if str(error) != problem:
+                    log.warning("folder.not_watched", problem=str(error))
+                problem = str(error)
+                yield {}
 
     async def _watch(self) -> AsyncIterator[Mapping[int, Scope]]:
         """Yield what changes until the root is no longer the directory that is being watched."""
-        watched = await self._in_thread(self._folder.identity)
-        prefix = len(self._folder.root.rstrip(b"/")) + 1
-        async for batch in awatch(
-            self.identity,
-            debounce=200,
-            rust_timeout=500,
-            yield_on_timeout=True,
-            stop_event=self._closing,
-            watch_filter=None,
-            ignore_permission_denied=True,
-        ):
-            if await self._in_thread(self._folder.identity) != watched:
-                return
-            paths = {path.encode(errors="surrogateescape")[prefix:] for _, path in batch} | self._unsettled
-            if paths and (marks := await self.look(paths)):
-                yield marks
+        identity = await self._in_thread(self._folder.identity)
+        listening = False
+        async with aclosing(watched(self._folder.root)) as batches:
+            async for batch in batches:
+                if await self._in_thread(self._folder.identity) != identity:
+                    return
+                paths = batch | self._unsettled
+                marks = await self.look(paths) if paths else {}
+                if marks or not listening:
+                    yield marks
+                listening = True
 
     async def look(self, paths: Collection[bytes]) -> Mapping[int, Scope]:
         """Bring the listing up to date at or below these paths; return what changed there.
@@ -195,27 +200,34 @@ class FolderSource:
         await self._in_thread(self._folder.check_root)
         tops = {path for path in paths if path and not (path.startswith(b".") or b"/." in path)}
         files = {path for path in tops if self._folder.is_candidate(path)}
+        folders = listing.outermost(tops - files | await self._in_thread(self._folder.directories, files))
         self._unsettled.difference_update(paths)
         changed = await self._refresh(
             (entry for path in files if (entry := self._folder.look(path))),
             partial(listing.paths_among, image_ids=[listing.path_id(path) for path in files]),
         )
-        for top in tops - files:
-            below = await self._refresh(
-                self._folder.walk(top),
-                partial(listing.paths_under, top=top),
-            )
-            for project_id, image_ids in below.items():
-                changed[project_id] |= image_ids
+        below = await self._refresh(
+            (entry for folder in folders for entry in self._folder.walk(folder)),
+            partial(listing.paths_under, tops=folders),
+        )
+        for project_id, image_ids in below.items():
+            changed[project_id] |= image_ids
         return {
             project_id: Scope().merge(Scope(ids=frozenset(image_ids)))
             for project_id, image_ids in changed.items()
         }
 
     async def close(self) -> None:
-        """Stop watching and let the threads go."""
-        self._closing.set()
+        """Let the threads go; files waiting to be hashed are left."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    async def _walk(self, project_id: int, path: bytes) -> None:
+        """Bring the listing of a project up to date."""
+        listed = partial(listing.paths_of, project_id=project_id)
+        await self._refresh(self._folder.walk_project(path), listed)
+        if not self._unsettled:
+            await self._journal.run(listing.remember_walk, project_id)
 
     async def _refresh(self, entries: Iterator[Entry], listed: Listed) -> Changed:
         """Bring a part of the listing up to date with what is found there."""
@@ -223,8 +235,9 @@ class FolderSource:
         changed: list[Entry] = []
         changes: Changed = defaultdict(set)
         while found := await self._in_thread(list, islice(entries, STAMPS_AT_ONCE)):
-            seen.extend(entry.id for entry in found)
             known = await self._journal.run(listing.stamps, found)
+            taken = {listing.path_id(path) for path in known}
+            seen.extend(entry.id for entry in found if entry.path in known or entry.id not in taken)
             changed += [entry for entry in found if known.get(entry.path) != entry.stamp]
             if len(changed) >= SETTLING_AT_ONCE:
                 await self._record(changed, changes)
@@ -249,6 +262,8 @@ class FolderSource:
         """Hash those files that have not moved since they were first seen; note the others."""
         rested = []
         for entry in entries:
+            if self._closed:
+                break
             if self._folder.look(entry.path) == entry:
                 content = self._folder.content(entry.path, entry.stamp)
                 if self._folder.look(entry.path) == entry:
@@ -259,9 +274,9 @@ class FolderSource:
 
     async def _forget(self, seen: NDArray[np.int64], listed: Listed, changes: Changed) -> None:
         """Take files out of the listing that were not found, once a second look finds nothing either."""
-        last = -1
+        last = BEFORE_ALL
         while page := await self._journal.run(listed, last, PAGE):
-            last = page[-1][0]
+            last = page[-1]
             ids = np.array([image_id for image_id, _ in page], dtype=np.int64)
             unseen = [page[row] for row in np.flatnonzero(~np.isin(ids, seen, assume_unique=True))]
             gone = await self._in_thread(self._really_gone, unseen)
@@ -269,8 +284,24 @@ class FolderSource:
             for image_id, path in gone:
                 changes[listing.path_id(listing.project_of(path))].add(image_id)
 
-    def _really_gone(self, unseen: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        return [(image_id, path) for image_id, path in unseen if self._folder.look(path) is None]
+    def _really_gone(self, unseen: list[Row]) -> list[Row]:
+        gone = [(image_id, path) for image_id, path in unseen if self._folder.look(path) is None]
+        if gone:
+            self._folder.check_root()
+        return gone
+
+    async def _project_named(self, name: str) -> bytes | None:
+        path = await self._project_path(listing.path_id(name.encode(errors="backslashreplace")))
+        return path or await self._journal.run(listing.project_named, name)
+
+    async def _project_path(self, project_id: int) -> bytes | None:
+        """Return the folder a project is; remembered, so that a search need not wait for the journal."""
+        if project_id not in self._project_paths:
+            path = await self._journal.run(listing.project_path, project_id)
+            if path is None:
+                return None
+            self._project_paths[project_id] = path
+        return self._project_paths[project_id]
 
     async def _page(self, project_id: int, after: int) -> list[ImageRef]:
         return await self._journal.run(listing.page, project_id, after, PAGE)

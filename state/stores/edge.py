@@ -191,14 +191,24 @@ class EdgeStore:
     async def scroll(self, collection: str, project_id: int) -> AsyncIterator[list[StoredImage]]:
         """List a project's proofs in pages, in ascending order of id."""
         self._encoder(collection)
-        start = 0
-        while True:
-            rows, _ = await self._process.call("scroll", collection, project_id, start, ROWS_PER_READ)
-            if rows:
-                start = rows[-1][0] + 1
-                yield [StoredImage(*row) for row in rows]
-            if len(rows) < ROWS_PER_READ:
-                return
+
+        def read(start: int) -> asyncio.Task[tuple[list[list[Any]], memoryview]]:
+            call = self._process.call("scroll", collection, project_id, start, ROWS_PER_READ)
+            return asyncio.create_task(call)
+
+        ahead = read(0)
+        try:
+            while True:
+                rows, _ = await ahead
+                if len(rows) == ROWS_PER_READ:
+                    ahead = read(rows[-1][0] + 1)
+                if rows:
+                    yield [StoredImage(*row) for row in rows]
+                if len(rows) < ROWS_PER_READ:
+                    return
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
     async def images(self, collection: str, ids: Collection[int]) -> list[StoredImage]:
         """Return the proofs of those `ids` that are stored, by id."""

@@ -88,10 +88,11 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if len(self._buffer) < HEADER.size:
-            return
-        if len(self._buffer) == HEADER.size + sum(HEADER.unpack_from(self._buffer)):
-            frame, self._buffer = self._buffer, bytearray()
+        while len(self._buffer) >= HEADER.size:
+            size = HEADER.size + sum(HEADER.unpack_from(self._buffer))
+            if len(self._buffer) < size:
+                break
+            frame, self._buffer = self._buffer[:size], self._buffer[size:]
             self._received(frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -115,7 +116,7 @@ class EdgeProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._link: _Link | None = None
         self._serving = False
-        self._current: _Call | None = None
+        self._sent: deque[_Call] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._problem: str | None = None
         self._closed = False
@@ -222,14 +223,16 @@ class EdgeProcess:
         await call.answer()
 
     def _pump(self) -> None:
-        """Send the next call if the child is free."""
-        if self._serving and self._current is None and (call := self._next()):
+        """Send the next call if the child is free, or about to be: an urgent one may lie ready for it."""
+        while self._serving and len(self._sent) < 2 and (call := self._next(bool(self._sent))):
             self._send(call)
 
-    def _next(self) -> _Call | None:
+    def _next(self, only_urgent: bool) -> _Call | None:
         while self._urgent or self._patient:
             patience_over = self._patient and self._urgent_in_a_row >= URGENT_IN_A_ROW
             urgent = bool(self._urgent) and not patience_over
+            if only_urgent and not urgent:
+                return None
             call = (self._urgent if urgent else self._patient).popleft()
             if not call.reply.done():
                 self._urgent_in_a_row = self._urgent_in_a_row + 1 if urgent else 0
@@ -238,48 +241,53 @@ class EdgeProcess:
 
     def _send(self, call: _Call) -> None:
         assert self._link is not None
-        self._current = call
+        self._sent.append(call)
         if self._link.transport.is_closing():
             self._lost(self._link)
             return
-        self._timer = asyncio.get_running_loop().call_later(call.limit, self._stuck)
         self._link.transport.write(call.frame)
+        if len(self._sent) == 1:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Give the call the child is at its time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sent:
+            self._timer = asyncio.get_running_loop().call_later(self._sent[0].limit, self._stuck)
 
     def _received(self, frame: bytearray) -> None:
         """Hand the answer over, but keep the child busy first."""
-        call = self._release()
+        call = self._sent.popleft()
+        self._watch()
         self._pump()
-        if call is not None and not call.reply.done():
+        if not call.reply.done():
             call.reply.set_result(frame)
 
     def _stuck(self) -> None:
-        assert self._current is not None
         assert self._link is not None
-        log.error("edge.stuck after %s s", self._current.limit)
-        self._current.fail(f"no answer within {self._current.limit:g} s")
+        call = self._sent[0]
+        log.error("edge.stuck after %s s", call.limit)
+        call.fail(f"no answer within {call.limit:g} s")
         self._link.transport.abort()
 
     def _lost(self, link: _Link) -> None:
-        """The child died, or is about to be killed: settle the call in flight, start another child."""
+        """The child died, or is about to be killed: settle what was sent, start another child."""
         if link is not self._link:
             return
-        call = self._release()
-        if call is not None and call.retries and not call.reply.done():
-            call.retries -= 1
-            self._urgent.appendleft(call)
-        elif call is not None:
-            call.fail("its process ended")
+        sent, self._sent = self._sent, deque()
+        self._watch()
+        for call in reversed(sent):
+            if call.retries and not call.reply.done():
+                call.retries -= 1
+                self._urgent.appendleft(call)
+            else:
+                call.fail("its process ended")
         if self._closed:
             self._fail_waiting("its process ended")
         elif self._serving:
             self._revival = asyncio.get_running_loop().create_task(self._revive())
         self._serving = False
-
-    def _release(self) -> _Call | None:
-        if self._timer is not None:
-            self._timer.cancel()
-        call, self._current = self._current, None
-        return call
 
     async def _revive(self) -> None:
         """Start a child again, the longer apart the sooner the last ones died."""

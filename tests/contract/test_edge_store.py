@@ -6,23 +6,28 @@ import signal
 import sqlite3
 import sys
 from collections import namedtuple
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import pytest_asyncio
 
 from state.errors import Inconsistent, Occupied, Rejected, Unavailable
 from state.model import Embedding, EncoderRecord, StoredImage, Vectors, Within
-from state.stores import edge_child, edge_process
+from state.stores import edge_process
 from state.stores.edge import EdgeStore, free_space_floor
 
 DIMENSION = 8
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ENCODER = EncoderRecord("test-8-1", "test", DIMENSION, np.eye(3, DIMENSION, dtype=np.float32))
 PREFIX = "embedsync_1a2b3c4d"
 GIB = 1 << 30
 
+Opener = Callable[..., Awaitable[EdgeStore]]
 Usage = namedtuple("Usage", "total used free")
 
 PARENT = """
@@ -55,13 +60,26 @@ async def opened(directory: Path, **options: object) -> EdgeStore:
     return await EdgeStore.open(directory, PREFIX, **{"floor": lambda total: 0, **options})
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def open_store(tmp_path: Path) -> AsyncIterator[Opener]:
+    """Opens a store in the test's directory, and closes it after the test at the latest."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(**options: object) -> EdgeStore:
+            store = await opened(tmp_path, **options)
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_one
+
+
 def child_of(parent: psutil.Process | None = None) -> psutil.Process:
-    (child,) = [
-        process
-        for process in (parent or psutil.Process()).children()
-        if "state.stores.edge_child" in process.cmdline()
-    ]
-    return child
+    """The youngest child that holds shards."""
+    children = (parent or psutil.Process()).children()
+    return max(
+        (child for child in children if "state.stores.edge_child" in child.cmdline()),
+        key=psutil.Process.create_time,
+    )
 
 
 async def gone(process: psutil.Process, seconds: float = 10) -> bool:
@@ -74,22 +92,37 @@ async def sent() -> None:
     await asyncio.sleep(0.05)
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
-    store = await opened(tmp_path)
+@pytest_asyncio.fixture(loop_scope="module")
+async def mortal(open_store: Opener) -> EdgeStore:
+    """A store whose child a test may kill."""
+    store = await open_store()
+    await store.add_encoder(ENCODER)
+    return store
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeStore]:
+    store = await opened(tmp_path_factory.mktemp("shared"))
     await store.add_encoder(ENCODER)
     yield store
     await store.close()
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(shared: EdgeStore) -> EdgeStore:
+    """An empty store whose child lives on."""
+    await shared.remove_project(ENCODER.id, 1)
+    return shared
+
+
 async def test_nothing_acknowledged_is_lost_when_the_child_is_killed_while_writing(
-    store: EdgeStore,
+    mortal: EdgeStore,
 ) -> None:
     acknowledged: list[int] = []
     failures = 0
     for start in range(0, 6000, 200):
         batch = embeddings(range(start, start + 200))
-        writing = asyncio.create_task(store.upsert(ENCODER.id, batch))
+        writing = asyncio.create_task(mortal.upsert(ENCODER.id, batch))
         if start % 2000 == 1000:
             await asyncio.sleep(0.005)
             child_of().kill()
@@ -99,35 +132,35 @@ async def test_nothing_acknowledged_is_lost_when_the_child_is_killed_while_writi
             failures += 1
         else:
             acknowledged += range(start, start + 200)
-        found = await store.images(ENCODER.id, acknowledged)
+        found = await mortal.images(ENCODER.id, acknowledged)
         assert [image.id for image in found] == acknowledged
     assert failures <= 3
 
 
-async def test_a_write_in_flight_fails_when_the_child_dies_and_the_next_succeeds(store: EdgeStore) -> None:
+async def test_a_write_in_flight_fails_when_the_child_dies_and_the_next_succeeds(mortal: EdgeStore) -> None:
     child = child_of()
     child.suspend()
-    writing = asyncio.create_task(store.upsert(ENCODER.id, embeddings([1])))
+    writing = asyncio.create_task(mortal.upsert(ENCODER.id, embeddings([1])))
     await sent()
     child.kill()
     with pytest.raises(Unavailable, match="process ended"):
         await writing
-    await store.upsert(ENCODER.id, embeddings([1]))
-    assert await store.count(ENCODER.id, Within(1)) == 1
+    await mortal.upsert(ENCODER.id, embeddings([1]))
+    assert await mortal.count(ENCODER.id, Within(1)) == 1
 
 
-async def test_a_search_in_flight_is_asked_again_when_the_child_dies(store: EdgeStore) -> None:
-    await store.upsert(ENCODER.id, embeddings(range(20)))
+async def test_a_search_in_flight_is_asked_again_when_the_child_dies(mortal: EdgeStore) -> None:
+    await mortal.upsert(ENCODER.id, embeddings(range(20)))
     child = child_of()
     child.suspend()
-    searching = asyncio.create_task(store.query(ENCODER.id, unit_vectors(1), Within(1), 5))
+    searching = asyncio.create_task(mortal.query(ENCODER.id, unit_vectors(1), Within(1), 5))
     await sent()
     child.kill()
     assert len((await searching)[0]) == 5
 
 
-async def test_a_stuck_child_is_replaced(tmp_path: Path) -> None:
-    store = await opened(tmp_path, call_seconds=0.3)
+async def test_a_stuck_child_is_replaced(open_store: Opener) -> None:
+    store = await open_store(call_seconds=0.3)
     await store.add_encoder(ENCODER)
     child = child_of()
     child.suspend()
@@ -135,28 +168,27 @@ async def test_a_stuck_child_is_replaced(tmp_path: Path) -> None:
         await store.count(ENCODER.id, Within(1))
     await store.upsert(ENCODER.id, embeddings([1]))
     assert await gone(child)
-    await store.close()
 
 
 async def test_while_no_child_starts_calls_fail_at_once_and_later_one_does(
-    store: EdgeStore, monkeypatch: pytest.MonkeyPatch
+    mortal: EdgeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(sys, "executable", "/nonexistent")
         child_of().kill()
         with pytest.raises(Unavailable, match="does not start"):
-            await store.count(ENCODER.id, Within(1))
+            await mortal.count(ENCODER.id, Within(1))
         with pytest.raises(Unavailable, match="does not start") as raised:
-            await store.healthy()
+            await mortal.healthy()
         assert raised.value.retry_after
     async with asyncio.timeout(10):
         while True:
             try:
-                await store.healthy()
+                await mortal.healthy()
                 break
             except Unavailable:
                 await asyncio.sleep(0.05)
-    assert await store.count(ENCODER.id, Within(1)) == 0
+    assert await mortal.count(ENCODER.id, Within(1)) == 0
 
 
 async def test_the_child_ignores_the_signals_of_its_parent(store: EdgeStore) -> None:
@@ -167,7 +199,9 @@ async def test_the_child_ignores_the_signals_of_its_parent(store: EdgeStore) -> 
     assert child_of().pid == child.pid
 
 
-async def test_the_child_of_a_killed_parent_ends_and_its_writes_are_kept(tmp_path: Path) -> None:
+async def test_the_child_of_a_killed_parent_ends_and_its_writes_are_kept(
+    open_store: Opener, tmp_path: Path
+) -> None:
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PARENT, str(tmp_path)), stdout=asyncio.subprocess.PIPE, cwd=edge_process.ROOT
     )
@@ -175,23 +209,22 @@ async def test_the_child_of_a_killed_parent_ends_and_its_writes_are_kept(tmp_pat
     assert await parent.stdout.readline() == b"written\n"
     child = child_of(psutil.Process(parent.pid))
     with pytest.raises(Occupied, match=f"process {parent.pid}"):
-        await opened(tmp_path, patience=0)
+        await open_store(patience=0)
     parent.kill()
     await parent.communicate()
-    store = await opened(tmp_path)
+    store = await open_store()
     assert await gone(child)
     assert await store.count(ENCODER.id, Within(1)) == 300
-    await store.close()
 
 
-async def test_a_second_opener_is_told_who_holds_the_store(store: EdgeStore, tmp_path: Path) -> None:
+async def test_a_second_opener_is_told_who_holds_the_store(mortal: EdgeStore, open_store: Opener) -> None:
     with pytest.raises(Occupied, match=f"process {os.getpid()}"):
-        await opened(tmp_path, patience=0.2)
-    await store.healthy()
+        await open_store(patience=0.2)
+    await mortal.healthy()
 
 
-async def test_two_sources_share_a_directory_without_meeting(store: EdgeStore, tmp_path: Path) -> None:
-    await store.upsert(ENCODER.id, embeddings([1]))
+async def test_two_sources_share_a_directory_without_meeting(mortal: EdgeStore, tmp_path: Path) -> None:
+    await mortal.upsert(ENCODER.id, embeddings([1]))
     other = await EdgeStore.open(tmp_path, "embedsync_ffffffff", floor=lambda total: 0)
     assert await other.encoders() == []
     await other.add_encoder(ENCODER)
@@ -199,8 +232,8 @@ async def test_two_sources_share_a_directory_without_meeting(store: EdgeStore, t
     await other.close()
 
 
-async def test_closing_ends_the_child_and_writes_under_way_are_kept(tmp_path: Path) -> None:
-    store = await opened(tmp_path)
+async def test_closing_ends_the_child_and_writes_under_way_are_kept(open_store: Opener) -> None:
+    store = await open_store()
     await store.add_encoder(ENCODER)
     child = child_of()
     child.suspend()
@@ -213,14 +246,14 @@ async def test_closing_ends_the_child_and_writes_under_way_are_kept(tmp_path: Pa
     await closing
     assert await gone(child)
     await store.close()
-    again = await opened(tmp_path)
+    again = await open_store()
     assert await again.count(ENCODER.id, Within(1)) == 100
     await again.close()
 
 
-async def test_with_little_space_left_nothing_is_written_and_searches_go_on(tmp_path: Path) -> None:
+async def test_with_little_space_left_nothing_is_written_and_searches_go_on(open_store: Opener) -> None:
     free = 10 * GIB
-    store = await opened(tmp_path, floor=free_space_floor, disk_usage=lambda path: Usage(100 * GIB, 0, free))
+    store = await open_store(floor=free_space_floor, disk_usage=lambda path: Usage(100 * GIB, 0, free))
     await store.add_encoder(ENCODER)
     await store.upsert(ENCODER.id, embeddings([1]))
     free = 5 * GIB - 1
@@ -234,12 +267,6 @@ async def test_with_little_space_left_nothing_is_written_and_searches_go_on(tmp_
             await write
     ((hit,),) = await store.query(ENCODER.id, unit_vectors(1), Within(1), 5)
     assert hit.image.id == 1
-    await store.close()
-
-
-@pytest.mark.parametrize(("total", "floor"), [(2 * GIB, GIB), (40 * GIB, 2 * GIB), (1000 * GIB, 5 * GIB)])
-def test_the_space_to_keep_free_grows_with_the_disk_within_bounds(total: int, floor: int) -> None:
-    assert free_space_floor(total) == floor
 
 
 async def test_a_cancelled_call_does_not_shift_the_answers_of_others(store: EdgeStore) -> None:
@@ -306,7 +333,7 @@ async def test_no_more_calls_wait_than_the_queue_has_room_for(
     await sent()
     child.resume()
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert [isinstance(answer, Unavailable) for answer in answers] == [False] * 4 + [True] * 6
+    assert [isinstance(answer, Unavailable) for answer in answers] == [False] * 5 + [True] * 5
 
 
 async def test_a_failing_engine_call_is_unavailable_and_the_child_lives(store: EdgeStore) -> None:
@@ -317,30 +344,19 @@ async def test_a_failing_engine_call_is_unavailable_and_the_child_lives(store: E
     assert child_of().pid == child.pid
 
 
-def test_of_a_failed_batch_nothing_stays(tmp_path: Path) -> None:
-    shard = edge_child.open_shard(tmp_path / "shard", DIMENSION)
-    rows = [[image_id, 1, 2, "", "", "", "", "", 0] for image_id in range(4)]
-    wrong = memoryview(np.ones((4, DIMENSION + 1), np.float32).tobytes())
-    with pytest.raises(Exception, match="dimension"):
-        edge_child.upsert(shard, wrong, rows)
-    assert edge_child.projects(shard, memoryview(b"")) == ([], b"")
-    shard.close()
-
-
-async def test_half_a_shard_left_by_a_crash_is_made_again(tmp_path: Path) -> None:
+async def test_half_a_shard_left_by_a_crash_is_made_again(open_store: Opener, tmp_path: Path) -> None:
     (tmp_path / f"{PREFIX}_{ENCODER.id}.new" / "segments").mkdir(parents=True)
-    store = await opened(tmp_path)
+    store = await open_store()
     await store.add_encoder(ENCODER)
     assert await store.count(ENCODER.id, Within(1)) == 0
-    await store.close()
 
 
-async def test_the_catalogue_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+async def test_the_catalogue_of_a_newer_version_is_left_alone(open_store: Opener, tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / f"{PREFIX}_catalogue")
     database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(Inconsistent, match="schema 99"):
-        await opened(tmp_path)
+        await open_store()
 
 
 async def test_an_encoder_id_that_leads_out_of_the_directory_is_rejected(store: EdgeStore) -> None:

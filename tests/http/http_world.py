@@ -22,6 +22,10 @@ from handlers.answers import Failure
 from handlers.parts import Ports
 from handlers.routes import ROUTES
 
+TABLE = {(route.method, route.path): route for route in ROUTES}
+FAILURE = TypeAdapter(Failure)
+ANSWERS = {route.path: TypeAdapter(route.answers) for route in ROUTES if route.answers is not None}
+
 
 @dataclass
 class Client:
@@ -46,10 +50,10 @@ class Client:
         if response.content_type != "application/json":
             return await response.text()
         answer = await response.json()
-        for route in ROUTES:
-            if (route.method, route.path) == (method, path.partition("?")[0]):
-                right = response.status in (route.success, *route.also)
-                TypeAdapter(route.answers if right else Failure).validate_python(answer)
+        route = TABLE.get((method, path.partition("?")[0]))
+        if route is not None:
+            right = response.status in (route.success, *route.also)
+            (ANSWERS[route.path] if right else FAILURE).validate_python(answer)
         if self.status >= 400 and path != "/health":
             assert answer["message"]
         return answer

@@ -67,14 +67,14 @@ async def test_server_address_in_a_body_does_not_matter(opened: Opener) -> None:
     assert client.status == 401
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.reach is not Reach.ANYONE], ids=str)
-async def test_every_route_but_the_probes_is_closed_to_strangers(opened: Opener, route: object) -> None:
+async def test_every_route_but_the_probes_is_closed_to_strangers(opened: Opener) -> None:
     client = await elsewhere(opened)
-    path = route.path.replace("{project_id}", "1")
-    response = await client.http.request(route.method, path, headers=PROXIED)
-    assert response.status == 401
-    response = await client.http.request(route.method, path, headers={"x-api-key": "wrong"})
-    assert response.status == 401
+    for route in ROUTES:
+        if route.reach is not Reach.ANYONE:
+            path = route.path.replace("{project_id}", "1")
+            for headers in (PROXIED, {"x-api-key": "wrong"}):
+                response = await client.http.request(route.method, path, headers=headers)
+                assert response.status == 401
 
 
 @pytest.mark.parametrize(

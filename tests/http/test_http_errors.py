@@ -19,8 +19,8 @@ async def test_a_failure_below_becomes_its_status_and_tells_no_internals(
     world.store.failure = failure
     answer = await client.post("/search", {"project_id": CATS, "by_image_ids": [101]})
     assert client.status == status
-    for internal in ("10.0.0.7", "/srv", "ZeroDivision", "does not add up just"):
-        assert internal not in answer["message"].replace("does not add up just now", "")
+    for internal in ("10.0.0.7", "/srv", "ZeroDivision", "the count"):
+        assert internal not in answer["message"]
     if status == 503:
         assert int(client.headers["Retry-After"]) >= 1
     if status == 500:
@@ -101,8 +101,9 @@ async def test_a_caller_who_hangs_up_does_no_harm(client: Client, caplog: pytest
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.ERROR), structlog.testing.capture_logs() as logs:
         await asyncio.sleep(0.1)
         await client.get("/livez")
     assert client.status == 200
     assert caplog.records == []
+    assert not [event for event in logs if event["log_level"] == "error"]

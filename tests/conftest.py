@@ -1,0 +1,52 @@
+"""What every test is held to: no task or thread left behind, and the event loop never blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+BLOCKED_SECONDS = 0.5
+"""A step of the loop that takes longer fails its test; generous, because machines are noisy."""
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [one for one in set(threading.enumerate()) - before if not one.daemon]
+    for thread in left:
+        thread.join(timeout=5)
+    assert [one.name for one in left if one.is_alive()] == []
+
+
+class _Blocked(logging.Handler):
+    """Collects what asyncio says of steps that took too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "took" in record.getMessage():
+            self.steps.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+async def loop_never_blocked_and_no_task_left_behind() -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = BLOCKED_SECONDS
+    blocked = _Blocked()
+    logging.getLogger("asyncio").addHandler(blocked)
+    before = asyncio.all_tasks()
+    yield
+    logging.getLogger("asyncio").removeHandler(blocked)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=1)
+    assert [repr(one) for one in left if not one.done()] == []
+    assert blocked.steps == []

@@ -1,0 +1,51 @@
+"""Time that leaps: a wait costs nothing, and everything that is due happens in a fixed order."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock stands still while there is work, and leaps to the next timer."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        super().__init__(_Leaping(self._leap))
+
+    def time(self) -> float:
+        return self._seconds
+
+    def _leap(self, seconds: float) -> None:
+        self._seconds += seconds
+
+
+class _Leaping(selectors.SelectSelector):
+    def __init__(self, leap: Callable[[float], None]) -> None:
+        super().__init__()
+        self._leap = leap
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everything waits for something that never comes"
+            self._leap(timeout)
+        return ready
+
+
+class InlineExecutor(Executor):
+    """Does the work at once, in place of a pool of threads, so that every run is the same."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as error:  # noqa: BLE001 -- as a real pool does
+            future.set_exception(error)
+        return future

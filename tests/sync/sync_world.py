@@ -1,0 +1,207 @@
+"""The whole daemon but its door: real sync, pipeline, removals and journal over fakes that behave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from sync_pictures import DIMENSION, FakeEncoder, content_of, vector_of
+from sync_source import FakeSource
+from sync_store import FaultyStore
+from sync_time import InlineExecutor
+
+from daemon.board import Board
+from daemon.controller import Controller
+from daemon.failpoints import Failpoints
+from daemon.pipeline import Limits, Pipeline
+from daemon.removals import Removals
+from daemon.sync import Sync
+from daemon.worklist import Worklist
+from handlers.metrics import Metrics
+from state.journal import SqliteJournal
+from state.model import EncoderRecord, Scope
+
+LOOKS_AT_ONCE = 2
+
+Kept = dict[int, tuple[str, str, int, str]]
+"""Content, name, dataset and path of each image of a project."""
+
+
+class Daemon:
+    """One life of the process: new objects over the state that the last one left."""
+
+    def __init__(self, world: World, epoch: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.journal = SqliteJournal(world.directory / "journal.sqlite")
+        self.metrics = Metrics()
+        self.worklist = Worklist(loop.time, world.jitter)
+        source, store, encoder, journal = world.source, world.store, world.encoder, self.journal
+        board, failpoints = Board(loop.time), Failpoints()
+        self.removals = Removals(
+            source,
+            store,
+            journal,
+            self.worklist,
+            failpoints,
+            loop.time,
+            asyncio.sleep,
+            self.metrics.images_removed.inc,
+        )
+        self.pipeline = Pipeline(
+            source,
+            encoder,
+            store,
+            journal,
+            InlineExecutor(),
+            Limits(fetches=4, batches=2),
+            loop.time,
+            world.now,
+            failpoints,
+            lambda outcome: self.metrics.encoder_batches.labels(outcome).inc(),
+        )
+        shared = source, store, encoder, journal
+        self.sync = Sync(
+            *(*shared, self.pipeline, self.removals, self.worklist, board),
+            *(self.metrics, failpoints, world.now, epoch),
+        )
+        self.controller = Controller(
+            *(*shared, self.sync, self.removals, self.worklist, board, self.metrics, loop.time, world.now)
+        )
+        eternal: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self.controller.follow,
+            self.controller.survey_when_wanted,
+            self.removals.run,
+            *[self.controller.work] * LOOKS_AT_ONCE,
+        ]
+        self.roots = [asyncio.create_task(work()) for work in eternal]
+        self.controller.want_survey()
+
+    async def end(self) -> None:
+        for root in self.roots:
+            root.cancel()
+        await asyncio.gather(*self.roots, return_exceptions=True)
+        await self.journal.close()
+
+
+class World:
+    """A source, a store, an encoder, a wall clock, and the daemon that runs among them.
+
+    :ivar ahead: seconds by which the wall clock is ahead of the loop's
+    :ivar violations: promises that were broken, as they were noticed
+    """
+
+    def __init__(self, directory: Path, source: FakeSource, seed: int = 0) -> None:
+        self.directory = directory
+        self.source = source
+        self.store = FaultyStore()
+        self.encoder = FakeEncoder()
+        self.encoder.on_encode = self._note_encoding
+        self.ahead = 1_700_000_000.0
+        self.violations: list[str] = []
+        self.may_be_encoded_again: set[str] = set()
+        self.jitter: Callable[[float], float] = lambda longest: Random(seed).uniform(0, longest)
+        self._proven: dict[int, tuple[int, int]] = {}
+        self._daemon: Daemon | None = None
+
+    @property
+    def daemon(self) -> Daemon:
+        assert self._daemon
+        return self._daemon
+
+    @property
+    def collection(self) -> str:
+        assert self.encoder.id
+        return self.encoder.id
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+    async def start(self) -> None:
+        """Start the daemon; its first survey has begun."""
+        canaries = np.eye(2, DIMENSION, dtype=np.float32)
+        await self.store.add_encoder(EncoderRecord(self.collection, "fake", DIMENSION, canaries))
+        self._daemon = Daemon(self, await self.store.next_epoch())
+
+    async def stop(self) -> None:
+        """Cut every task off where it is."""
+        daemon, self._daemon = self._daemon, None
+        if daemon:
+            await daemon.end()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    async def sweep(self, seconds: float = 0.5) -> None:
+        """Have every project compared whole, and let time pass: what can be done at once is done then."""
+        self.daemon.controller.want_sweep()
+        await asyncio.sleep(seconds)
+
+    async def look(self, project_id: int, *image_ids: int, since: str | None = None) -> None:
+        """Have some images of a project looked at, and nothing else."""
+        scope = Scope(ids=frozenset(image_ids), since=since)
+        self.daemon.controller.mark(project_id, scope)
+        await asyncio.sleep(0.5)
+
+    def heal(self) -> None:
+        """End every fault."""
+        self.source.down = self.store.down = False
+        self.encoder.sickness = None
+        for faults in (self.source.faults, self.store.faults, self.encoder.faults, self.source.unreachable):
+            faults.clear()
+
+    # What is there.
+
+    def stored(self, project_id: int = 1) -> Kept:
+        points = [point.image for point in self.store.points(self.collection)]
+        return {
+            one.id: (one.content, one.name, one.dataset_id, one.path)
+            for one in points
+            if one.project_id == project_id
+        }
+
+    def wanted(self, project_id: int = 1) -> Kept:
+        """What must be stored: the good pictures of a project that is there."""
+        return {
+            file.id: (content_of(file.data), file.name, file.dataset_id, file.path)
+            for file in self.source.visible().values()
+            if file.project_id == project_id and vector_of(file.data) is not None
+        }
+
+    async def quarantined(self) -> dict[int, str]:
+        return {one.image_id: one.content for one in await self.daemon.journal.quarantined(self.collection)}
+
+    def removed(self) -> int:
+        return int(self.daemon.metrics.images_removed._value.get())
+
+    # What must hold at any moment.
+
+    def check(self) -> None:
+        """Fail if a promise was broken since the last time."""
+        vectors = {content_of(file): vector_of(file) for file in self.source.seen}
+        proven: dict[int, tuple[int, int]] = {}
+        visible = self.source.visible()
+        for point in self.store.points(self.collection):
+            image, expected = point.image, vectors.get(point.image.content)
+            if expected is None or not np.array_equal(point.vector, expected):
+                self.violations.append(f"image {image.id} has a vector of other content than {image.content}")
+            file = visible.get(image.id)
+            if file and (file.project_id, content_of(file.data)) == (image.project_id, image.content):
+                proven[image.id] = file.project_id, self.source.ages[image.id]
+        for image_id, (project_id, age) in self._proven.items():
+            untouched = self.source.ages[image_id] == age and project_id not in self.source.hidden
+            if untouched and image_id not in proven:
+                self.violations.append(f"image {image_id} lost its vector though nobody touched it")
+        self._proven = proven
+        ended = [root for root in self.daemon.roots if root.done()] if self._daemon else []
+        assert not ended, f"root tasks ended: {ended}"
+        assert not self.violations, self.violations
+
+    def _note_encoding(self, contents: Collection[str]) -> None:
+        known = {point.image.content for point in self.store.points(self.collection)}
+        for content in known.intersection(contents) - self.may_be_encoded_again:
+            self.violations.append(f"{content} was encoded though the store has its vector")
