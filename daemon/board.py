@@ -60,13 +60,15 @@ class Board:
         if standing.stale_since is None:
             standing.stale_since = self._clock()
 
-    def end(self, project_id: int, status: TaskStatus, whole: bool) -> None:
-        """End a look; a completed one leaves nothing stale."""
+    def end(self, project_id: int, status: TaskStatus, whole: bool, left: int = 0) -> None:
+        """End a look; a completed one leaves nothing stale but the images that were `left`."""
         standing = self[project_id]
         standing.status = status
         if status is TaskStatus.COMPLETED:
-            standing.current, standing.outdated, standing.stale_since = standing.total, 0, None
+            standing.current = max(0, standing.total - left)
             standing.looked_at = standing.looked_at or whole
+            if not left:
+                standing.outdated, standing.stale_since = 0, None
 
     def drop(self, project_id: int) -> None:
         """Forget a project that is gone."""

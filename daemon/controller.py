@@ -181,7 +181,7 @@ class Controller:
             self._worklist.failed(project_id, scope, "an internal error, see the log")
             log.exception("project.defect", project_id=project_id)
             return
-        self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full)
+        self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full, left=len(outcome.left))
         if outcome.problem:
             left = Scope(ids=frozenset(outcome.left))
             self._worklist.failed(project_id, left, str(outcome.problem), outcome.problem.retry_after)

@@ -31,10 +31,11 @@ class Failpoints:
         self._actions: dict[str, str] = {}
         for name, wish in (armed or {}).items():
             action, _, times = wish.partition(":")
-            if name not in NAMES or action not in ("kill", "unavailable") or not (times or "1").isdigit():
+            count = int(times or 1) if (times or "1").isdecimal() else 0
+            if name not in NAMES or action not in ("kill", "unavailable") or not count:
                 raise Misconfigured("FAILPOINTS", f"there is no failpoint {name}={wish}")
             self._actions[name] = action
-            self._left[name] = int(times or 1)
+            self._left[name] = count
 
     def reach(self, name: str) -> None:
         """Fail here, if so armed.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 from collections.abc import Collection
 from typing import TextIO
+from urllib.parse import quote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -26,7 +29,9 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
         structlog.processors.TimeStamper(fmt="iso"),
     ]
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if console
         else structlog.processors.JSONRenderer()
     )
@@ -34,7 +39,7 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
     if not console:
         finish.append(structlog.processors.format_exc_info)
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[*finish, _redact(secrets), renderer]
+        foreign_pre_chain=shared, processors=[*finish, _redacted(renderer, secrets)]
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
@@ -54,15 +59,27 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
     )
 
 
-def _redact(secrets: Collection[str]) -> Processor:
-    known = [secret for secret in secrets if secret]
+def _redacted(renderer: Processor, secrets: Collection[str]) -> Processor:
+    """Render, then take the secrets out of the text, wherever in the event they stood."""
+    spellings = [
+        spelling
+        for secret in secrets
+        if secret
+        for spelling in ("".join(map(_quoted, secret)), re.escape(quote(secret, safe="")))
+    ]
+    pattern = re.compile("|".join(spellings or ["(?!)"]))
 
-    def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        for key, value in event.items():
-            if isinstance(value, str):
-                for secret in known:
-                    value = value.replace(secret, REDACTED)
-                event[key] = value
-        return event
+    def render(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return pattern.sub(REDACTED, str(renderer(logger, method, event)))
 
-    return redact
+    return render
+
+
+def _quoted(character: str) -> str:
+    """Return a pattern for a character, quoted however often: by ``repr``, by JSON, by one in the other."""
+    if character in "\"'":
+        return rf"\\*{character}"
+    if character == "\\":
+        return r"\\+"
+    in_json = json.dumps(character)[1:-1].replace("\\", r"\\+")
+    return re.escape(character) if character.isascii() else f"(?:{character}|{in_json})"

@@ -24,11 +24,17 @@ LATER = ("QDRANT_HOST", "CLIP_HOST", "SERVER_ADDRESS", "API_TOKEN", "SUPERVISELY
 
 
 def setting(
-    default: object, why: str, *, unit: str = "", least: float | None = None, most: float | None = None
+    default: object,
+    why: str,
+    *,
+    unit: str = "",
+    least: float | None = None,
+    most: float | None = None,
+    secret: bool = False,
 ) -> Any:
     """Declare a setting; its name in the environment is the field's in capitals."""
     meta = {"why": why, "unit": unit, "least": least, "most": most}
-    return field(default=default, metadata=meta)
+    return field(default=default, metadata=meta, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,7 @@ class Settings:
 
     host: str = setting("127.0.0.1", "Address to listen on; beyond loopback only with `AUTH_TOKEN`.")
     port: int = setting(8000, "Port to listen on; 0 takes any free one.", least=0, most=65535)
-    auth_token: str | None = setting(None, "Bearer token that opens everything.")
+    auth_token: str | None = setting(None, "Bearer token that opens everything.", secret=True)
     trusted_networks: Networks = setting(
         LOOPBACK, "Networks that may use, without a token, the calls old clients make without one."
     )
@@ -57,10 +63,18 @@ class Settings:
     )
 
     update_interval: float = setting(
-        10.0, "How often projects are listed, and folders looked through.", unit="minutes", least=0.01
+        10.0,
+        "How often projects are listed, and folders looked through.",
+        unit="minutes",
+        least=0.01,
+        most=525_600,
     )
     update_frame: float = setting(
-        12.0, "How often everything is compared whole, whatever the news said.", unit="hours", least=0.001
+        12.0,
+        "How often everything is compared whole, whatever the news said.",
+        unit="hours",
+        least=0.001,
+        most=8_760,
     )
     sync_concurrency: int = setting(4, "Projects looked at at once.", least=1, most=64)
     fetch_concurrency: int = setting(16, "Pictures fetched or decoded at once.", least=1, most=256)
@@ -110,7 +124,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     :raises Misconfigured: when one has a value that cannot be meant
     """
     for name in LATER:
-        if environment.get(name):
+        if _value(environment, name):
             raise Misconfigured(name, "this version works on a folder, with embedded parts only; unset it")
     kinds = get_type_hints(Settings)
     given: dict[str, Any] = {}
@@ -161,9 +175,9 @@ def _parse(name: str, text: str, kind: Any, meta: Mapping[str, Any]) -> object:
             return _in_range(name, kind(text), meta)
         if Path in (kind, *choices):
             return Path(text)
-        if kind is Networks:
+        if kind == Networks:
             return tuple(ip_network(part.strip(), strict=False) for part in text.split(","))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Misconfigured(name, f"{text!r} cannot be read: {error}") from error
     return text
 

@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Literal
 
 import orjson
@@ -71,7 +72,7 @@ def create_app(
         texts=TextCache(limits.cached_texts),
         samples=Samples(limits.cached_samples, clock),
         now=now,
-        description=orjson.dumps(describe(ROUTES, limits, version)),
+        description=cache(lambda: orjson.dumps(describe(ROUTES, limits, version))),
     )
     app = web.Application(
         middlewares=[_observed(parts.metrics, path_prefix, clock, new_id)],

@@ -68,7 +68,7 @@ async def metrics(call: Call, _: NoFields) -> web.Response:
 
 async def description(call: Call, _: NoFields) -> web.Response:
     """Return the description of this API, OpenAPI 3.1."""
-    return json_bytes(call.parts.description)
+    return json_bytes(await call.parts.light.run(call.parts.description))
 
 
 def _verdict(checks: Mapping[str, str]) -> tuple[str, int]:

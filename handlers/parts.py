@@ -67,7 +67,7 @@ class Parts:
 
     :param search_image_ids: what ``image_ids`` beside a prompt means in ``/search``
     :param now: seconds since 1970, to be shown
-    :param description: ``/openapi.json``
+    :param description: makes ``/openapi.json``, once
     """
 
     ports: Ports
@@ -82,7 +82,7 @@ class Parts:
     texts: TextCache
     samples: Samples
     now: Callable[[], float]
-    description: bytes
+    description: Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True)

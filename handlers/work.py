@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from handlers.errors import Busy
 
@@ -27,6 +27,7 @@ class WorkPool:
     def __init__(self, name: str, threads: int, queue: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threading.BoundedSemaphore(threads + queue)
+        self._taken: set[Future[Any]] = set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function` in a thread.
@@ -38,7 +39,8 @@ class WorkPool:
         if not self._places.acquire(blocking=False):
             raise Busy("All threads are taken.")
         future: Future[T] = self._executor.submit(function, *args, **kwargs)
-        future.add_done_callback(lambda _: self._places.release())
+        self._taken.add(future)
+        future.add_done_callback(self._free)
         return await asyncio.wrap_future(future)
 
     async def sized(self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -52,7 +54,13 @@ class WorkPool:
 
     async def close(self) -> None:
         """Drop what waits, and wait for what runs."""
-        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*map(asyncio.wrap_future, tuple(self._taken)), return_exceptions=True)
+        self._executor.shutdown()
+
+    def _free(self, future: Future[Any]) -> None:
+        self._taken.discard(future)
+        self._places.release()
 
 
 class Gate:

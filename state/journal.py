@@ -38,6 +38,17 @@ CREATE TABLE IF NOT EXISTS forced (
     PRIMARY KEY (project_id, image_id)) WITHOUT ROWID;
 """
 
+PASSING = frozenset(
+    {
+        *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
+        *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM),
+    }
+)
+"""What SQLite says when the file is not to blame, and must not be thrown away."""
+
+BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""What it says when nothing but another file will help."""
+
 WHOLE_PROJECT = -1
 """Stands for every image of a project in ``forced``."""
 
@@ -58,20 +69,36 @@ class ForcedImages:
 
 
 class SqliteJournal:
-    """The journal in a file of its own, opened anew when what is there cannot be read."""
+    """The journal in a file of its own, opened anew when what is there cannot be read.
+
+    :raises Unavailable: when the file may not be opened, or another process keeps it locked
+    """
 
     def __init__(self, path: Path) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._path = path
-        self._connection = self._thread.submit(self._open).result()
+        self._further: list[Callable[[sqlite3.Connection], None]] = []
+        try:
+            self._connection = self._thread.submit(self._open).result()
+        except sqlite3.Error as error:
+            self._thread.shutdown()
+            raise Unavailable("journal", f"{path}: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if _kind(error) in PASSING:
+                raise
+            return self._start_anew()
+
+    def _start_anew(self) -> sqlite3.Connection:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        connection = self._connect()
+        for create in self._further:
+            create(connection)
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=5)
@@ -87,6 +114,11 @@ class SqliteJournal:
             connection.close()
             raise
         return connection
+
+    async def create(self, tables: Callable[[sqlite3.Connection], None]) -> None:
+        """Make further tables, here and in any file that has to take this one's place."""
+        await self.run(tables)
+        self._further.append(tables)
 
     async def run(
         self,
@@ -104,6 +136,9 @@ class SqliteJournal:
                 with self._transaction():
                     return work(self._connection, *arguments, **named)
             except sqlite3.Error as error:
+                if _kind(error) in BROKEN:
+                    self._connection.close()
+                    self._connection = self._start_anew()
                 raise Unavailable("journal", str(error)) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
@@ -113,10 +148,10 @@ class SqliteJournal:
         self._connection.execute("BEGIN")
         try:
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     async def _rows(self, statement: str, *values: object) -> list[Any]:
         return await self.run(lambda db: db.execute(statement, values).fetchall())
@@ -271,3 +306,8 @@ class SqliteJournal:
         """Let go of the file."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
+
+
+def _kind(error: sqlite3.Error) -> int:
+    # The low byte is the error's kind; the others only tell its case.
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF

@@ -87,7 +87,7 @@ class FolderSource:
 
     async def open(self) -> None:
         """Make the listing's tables."""
-        await self._journal.run(listing.create)
+        await self._journal.create(listing.create)
 
     async def survey(self) -> Mapping[Project, Scope]:
         """List the projects; each is to be looked at whole, since looking costs no request."""
@@ -167,9 +167,11 @@ class FolderSource:
             try:
                 if problem:
                     await self._sleep(WATCH_RETRY)
-                    yield {project.id: scope for project, scope in (await self.survey()).items()}
                 async for marks in self._watch():
                     yield marks
+                    if problem:
+                        yield {project.id: scope for project, scope in (await self.survey()).items()}
+                        problem = ""
                 problem = "another directory took the place of the root"
             except (OSError, Unavailable, Inconsistent) as error:
                 if str(error) != problem:

@@ -68,7 +68,7 @@ class EdgeStore:
         self._call_seconds = call_seconds
         self._disk_usage = disk_usage
         self._floor = floor
-        self._disk = ThreadPoolExecutor(1, "edge-disk")
+        self._thread = ThreadPoolExecutor(1, "edge")
         self._held = AsyncExitStack()
         self._catalogue: Catalogue
         self._process: EdgeProcess
@@ -122,7 +122,7 @@ class EdgeStore:
         if known is record:
             await self._check_space()
             await self._process.open(record.id, self._path(record.id), record.dimension)
-            await self._on_disk(self._catalogue.add, record)
+            await self._off_loop(self._catalogue.add, record)
 
     async def pointers(self) -> Mapping[int, str]:
         """Map each project to the encoder that answers for it."""
@@ -130,11 +130,11 @@ class EdgeStore:
 
     async def set_pointer(self, project_id: int, encoder_id: str | None) -> None:
         """Move a project's pointer; ``None`` takes it away."""
-        await self._on_disk(self._catalogue.point, project_id, encoder_id)
+        await self._off_loop(self._catalogue.point, project_id, encoder_id)
 
     async def next_epoch(self) -> int:
         """Return a number greater than any it ever returned."""
-        return await self._on_disk(self._catalogue.next_epoch)
+        return await self._off_loop(self._catalogue.next_epoch)
 
     async def upsert(self, collection: str, points: Sequence[Embedding]) -> None:
         """Write vectors and their proofs, whole.
@@ -253,7 +253,7 @@ class EdgeStore:
             "query", collection, *head, body=matrix.tobytes() + ids, urgent=True
         )
         if sum(map(len, answers)) > HITS_ON_THE_LOOP:
-            return await asyncio.to_thread(_hits, answers)
+            return await self._off_loop(_hits, answers)
         return _hits(answers)
 
     async def vectors(
@@ -286,13 +286,13 @@ class EdgeStore:
         await self._held.aclose()
 
     async def _open(self, patience: float) -> None:
-        self._held.callback(self._disk.shutdown)
-        await self._on_disk(lambda: self._directory.mkdir(parents=True, exist_ok=True))
+        self._held.callback(self._thread.shutdown)
+        await self._off_loop(lambda: self._directory.mkdir(parents=True, exist_ok=True))
         lock = await self._take_lock(patience)
-        self._held.push_async_callback(self._on_disk, os.close, lock)
-        self._catalogue = await self._on_disk(Catalogue, self._path("catalogue"))
-        self._held.push_async_callback(self._on_disk, self._catalogue.close)
-        self._process = EdgeProcess(lock, self._call_seconds)
+        self._held.push_async_callback(self._off_loop, os.close, lock)
+        self._catalogue = await self._off_loop(Catalogue, self._path("catalogue"))
+        self._held.push_async_callback(self._off_loop, self._catalogue.close)
+        self._process = EdgeProcess(lock, self._thread, self._call_seconds)
         self._held.push_async_callback(self._process.close)
         await self._process.start()
         for record in self._catalogue.encoders.values():
@@ -319,16 +319,16 @@ class EdgeStore:
             raise Inconsistent(f"no encoder {collection} in the catalogue") from None
 
     async def _check_space(self) -> None:
-        total, _, free = await self._on_disk(self._disk_usage, self._directory)
+        total, _, free = await self._off_loop(self._disk_usage, self._directory)
         floor = self._floor(total)
         if free < floor:
             problem = f"disk low: {free >> 20} MiB free, {floor >> 20} MiB must stay so"
             raise Unavailable(SERVICE, problem, DISK_RETRY_SECONDS)
 
-    async def _on_disk(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Do what may block in the one thread for it."""
+    async def _off_loop(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Do what may block in the one thread there is for it."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(SERVICE, f"{self._directory}: {error}") from error
 

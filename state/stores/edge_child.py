@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from qdrant_edge import (
@@ -54,8 +54,9 @@ INDEXES = {
     "content": PayloadSchemaType.Keyword,
 }
 
-FLUSH_EVERY = 32
-"""Write messages between two flushes; they bound the write-ahead log, not what a crash would lose."""
+FLUSH_EVERY = 512
+"""Write messages after which a flush cannot wait, for the write-ahead log grows by 2.7 KB a point.
+A flush takes 20 to 400 ms and nothing is answered meanwhile; a crash loses nothing without it."""
 
 QUIET_SECONDS = 1.0
 """After so long without a message, what was written is flushed."""
@@ -202,13 +203,13 @@ def serve(connection: socket.socket) -> None:
     """Answer one request after the other until the connection ends, then make all durable."""
     shards: dict[str, EdgeShard] = {}
     unflushed: list[str] = []
-    with connection, connection.makefile("rb") as incoming, suppress(ConnectionError):
+    with connection, suppress(ConnectionError):
         while True:
             if len(unflushed) >= FLUSH_EVERY or (unflushed and _quiet(connection)):
                 for collection in set(unflushed):
                     shards[collection].flush()
                 unflushed = []
-            frame = _receive(incoming)
+            frame = _receive(connection)
             if frame is None:
                 break
             (operation, collection, *arguments), body = unpack(memoryview(frame))
@@ -243,13 +244,13 @@ def _quiet(connection: socket.socket) -> bool:
     return not select.select([connection], [], [], QUIET_SECONDS)[0]
 
 
-def _receive(incoming: BinaryIO) -> bytes | None:
-    """Read one frame; ``None`` when the parent is gone."""
-    header = incoming.read(HEADER.size)
+def _receive(connection: socket.socket) -> bytes | None:
+    """Read one frame and no byte more, for :func:`_quiet` to see the next; ``None`` at the end."""
+    header = connection.recv(HEADER.size, socket.MSG_WAITALL)
     if len(header) < HEADER.size:
         return None
     size = sum(HEADER.unpack(header))
-    rest = incoming.read(size)
+    rest = connection.recv(size, socket.MSG_WAITALL)
     return header + rest if len(rest) == size else None
 
 

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +61,13 @@ class _Call:
             raise Rejected(f"it cannot be stored: {error}") from error
         return cls(frame, asyncio.get_running_loop().create_future(), limit, retries)
 
-    async def answer(self) -> tuple[Any, memoryview]:
+    async def answer(self, thread: Executor) -> tuple[Any, memoryview]:
         frame = memoryview(await self.reply)
-        large = len(frame) > BYTES_ON_THE_LOOP
-        (problem, result), arrays = await asyncio.to_thread(unpack, frame) if large else unpack(frame)
+        if len(frame) > BYTES_ON_THE_LOOP:
+            head, arrays = await asyncio.get_running_loop().run_in_executor(thread, unpack, frame)
+        else:
+            head, arrays = unpack(frame)
+        problem, result = head
         if problem is not None:
             raise Unavailable(SERVICE, problem)
         return result, arrays
@@ -103,11 +107,13 @@ class EdgeProcess:
     """The child, its restarts and the calls that wait for it.
 
     :param lock: a descriptor the child inherits, so that what it locks stays locked while it lives
+    :param thread: parses large answers
     :param limit: seconds one call may take before the child counts as stuck and is replaced
     """
 
-    def __init__(self, lock: int, limit: float) -> None:
+    def __init__(self, lock: int, thread: Executor, limit: float) -> None:
         self._lock = lock
+        self._thread = thread
         self._limit = limit
         self._shards: dict[str, tuple[str, int]] = {}
         self._urgent: deque[_Call] = deque()
@@ -172,7 +178,7 @@ class EdgeProcess:
         call = _Call.of((operation, collection, *arguments), body, limit or self._limit, int(urgent))
         lane.append(call)
         self._pump()
-        return await call.answer()
+        return await call.answer(self._thread)
 
     async def close(self) -> None:
         """Let the waiting calls finish, then have the child make everything durable and end."""
@@ -184,7 +190,7 @@ class EdgeProcess:
                     self._patient.append(last)
                     self._pump()
                     with suppress(Unavailable):
-                        await last.answer()
+                        await last.answer(self._thread)
                 if self._link is not None:
                     self._link.transport.close()
                 if self._process is not None:
@@ -220,7 +226,7 @@ class EdgeProcess:
         """Ask the child ahead of all others, while it starts."""
         call = _Call.of(head, b"", OPEN_SECONDS)
         self._send(call)
-        await call.answer()
+        await call.answer(self._thread)
 
     def _pump(self) -> None:
         """Send the next call if the child is free, or about to be: an urgent one may lie ready for it."""

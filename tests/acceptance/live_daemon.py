@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 30.0
 END_SECONDS = 45.0
 ASK_SECONDS = 30.0
+COMMAND_SECONDS = 60.0
 POLL_SECONDS = 0.03
-LOG_TAIL_BYTES = 6_000
+LOG_TAIL_LINES = 20
 READY, ANSWERED = '"event": "daemon.ready"', '"event": "request.answered"'
 
 Seen = TypeVar("Seen")
@@ -77,6 +78,7 @@ class LiveDaemon:
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
             "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "1",
             "IMAGES_DIR": str(self.images),
             "STATE_DIR": str(directory / "state"),
             "PORT": "0",
@@ -133,16 +135,16 @@ class LiveDaemon:
         self.wait_until(lambda: self.get("/readyz").status == 200, READY_SECONDS)
         return self
 
-    def command(self, *words: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line under the same settings."""
         return subprocess.run(
             [sys.executable, *self._program, *words],
             cwd=ROOT,
-            env={**self.environment, "COLUMNS": "200"},
+            env={**self.environment, "COLUMNS": "200", **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=COMMAND_SECONDS,
         )
 
     def get(self, path: str, token: str | None = None) -> Answer:
@@ -244,14 +246,15 @@ class LiveDaemon:
         """Leave nothing behind, whatever state the test left things in."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        _, alive = psutil.wait_procs(self._children, timeout=10)
-        for child in alive:
-            child.kill()
+        for child in self._children:
+            if child.is_running():
+                child.kill()
+        psutil.wait_procs(self._children, timeout=10)
 
     def log_tail(self) -> str:
         """Return the last events, without those of answered requests."""
-        lines = (line for line in self.log.splitlines() if ANSWERED not in line)
-        return "\n".join(lines)[-LOG_TAIL_BYTES:]
+        lines = [line for line in self.log.splitlines() if ANSWERED not in line]
+        return "\n".join(lines[-LOG_TAIL_LINES:])
 
     def _note_children(self) -> None:
         try:
@@ -273,5 +276,7 @@ class LiveDaemon:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             return Answer(response.status, response.read().decode())
+        except ConnectionError as error:
+            raise AssertionError(f"no answer, exit code {self.process.poll()}: {error!r}") from error
         finally:
             connection.close()

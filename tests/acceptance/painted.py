@@ -60,6 +60,7 @@ BROKEN = {
 
 def break_some(folder: Path, of_each: int) -> None:
     """Put so many files of each kind of broken picture into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, (suffix, content, _) in BROKEN.items():
         for seed in range(of_each):
             (folder / f"{name}-{seed}.{suffix}").write_bytes(content(seed))

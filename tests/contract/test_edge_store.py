@@ -83,8 +83,11 @@ def child_of(parent: psutil.Process | None = None) -> psutil.Process:
 
 
 async def gone(process: psutil.Process, seconds: float = 10) -> bool:
-    ended, _ = await asyncio.to_thread(psutil.wait_procs, [process], timeout=seconds)
-    return bool(ended)
+    for _ in range(int(seconds / 0.02)):
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        await asyncio.sleep(0.02)
+    return False
 
 
 async def sent() -> None:

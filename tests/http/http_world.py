@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +43,7 @@ class Client:
         return await self._take("GET", path, await self.http.get(path, **more))
 
     async def raw(self, path: str, data: bytes, **more: Any) -> Any:
-        return await self._take("POST", path, await self.http.post(path, data=data, **more))
+        return await self._take("POST", path, await self.http.post(path, data=io.BytesIO(data), **more))
 
     async def _take(self, method: str, path: str, response: ClientResponse) -> Any:
         self.status, self.headers = response.status, response.headers

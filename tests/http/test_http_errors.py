@@ -17,8 +17,10 @@ async def test_a_failure_below_becomes_its_status_and_tells_no_internals(
 ) -> None:
     failure, status = FAILURES[kind]
     world.store.failure = failure
-    answer = await client.post("/search", {"project_id": CATS, "by_image_ids": [101]})
+    with structlog.testing.capture_logs() as logs:
+        answer = await client.post("/search", {"project_id": CATS, "by_image_ids": [101]})
     assert client.status == status
+    assert ("request.failed" in [event["event"] for event in logs]) is (status == 500)
     for internal in ("10.0.0.7", "/srv", "ZeroDivision", "the count"):
         assert internal not in answer["message"]
     if status == 503:

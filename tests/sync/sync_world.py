@@ -91,6 +91,7 @@ class World:
     """A source, a store, an encoder, a wall clock, and the daemon that runs among them.
 
     :ivar ahead: seconds by which the wall clock is ahead of the loop's
+    :ivar forced: whether encoding again what is stored was ever asked for
     :ivar violations: promises that were broken, as they were noticed
     """
 
@@ -102,7 +103,7 @@ class World:
         self.encoder.on_encode = self._note_encoding
         self.ahead = 1_700_000_000.0
         self.violations: list[str] = []
-        self.may_be_encoded_again: set[str] = set()
+        self.forced = False
         self.jitter: Callable[[float], float] = lambda longest: Random(seed).uniform(0, longest)
         self._proven: dict[int, tuple[int, int]] = {}
         self._daemon: Daemon | None = None
@@ -111,6 +112,10 @@ class World:
     def daemon(self) -> Daemon:
         assert self._daemon
         return self._daemon
+
+    @property
+    def running(self) -> bool:
+        return self._daemon is not None
 
     @property
     def collection(self) -> str:
@@ -172,6 +177,14 @@ class World:
             if file.project_id == project_id and vector_of(file.data) is not None
         }
 
+    def unreadable(self) -> dict[int, str]:
+        """What must be in quarantine."""
+        return {
+            file.id: content_of(file.data)
+            for file in self.source.visible().values()
+            if vector_of(file.data) is None
+        }
+
     async def quarantined(self) -> dict[int, str]:
         return {one.image_id: one.content for one in await self.daemon.journal.quarantined(self.collection)}
 
@@ -203,5 +216,5 @@ class World:
 
     def _note_encoding(self, contents: Collection[str]) -> None:
         known = {point.image.content for point in self.store.points(self.collection)}
-        for content in known.intersection(contents) - self.may_be_encoded_again:
+        for content in known.intersection(contents) if not self.forced else ():
             self.violations.append(f"{content} was encoded though the store has its vector")
