@@ -153,7 +153,8 @@ class Controller:
                 await asyncio.wait([look])
                 raise
             finally:
-                del self._looks[project_id]
+                if self._looks.get(project_id) is look:  # another worker may have taken the key by now
+                    del self._looks[project_id]
             if look.cancelled():
                 self._board.end(project_id, TaskStatus.CANCELLED, whole=False)
                 self._worklist.done(project_id)

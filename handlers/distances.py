@@ -1,4 +1,9 @@
-"""How far every image is from its nearest pick, worked out only as far as a question needs."""
+"""How far images are from their nearest pick, worked out only as far as a question needs.
+
+Another pick can only bring a distance down. So a row that is already nearer than the farthest one
+known needs no further work, and most rows never meet most picks. The answers are those of the plain
+algorithms, at a fraction of their products.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,36 @@ from numpy.typing import NDArray
 from state.model import Vectors
 
 BLOCK_ROWS = 8192
-FRONTIER_ROWS = 16_384
-FRONTIER_SHARE = 16
-STALE_ROWS = 512
+FIRST_ROWS = 512
 FIRST_PICKS = 32
+FRONTIER_ROWS = 65_536
 
 
-class NearestPick:
-    """Cosine distance of each of `vectors` to its nearest pick: ``1 - cosine``, from 0 to 2.
+def largest_distance(vectors: Vectors, picks: Vectors) -> float:
+    """Return the largest ``1 - cosine`` of any of `vectors` to its nearest of `picks`, from 0 to 2.
 
-    What is kept for a row is an upper bound: its distance to the first ``seen[row]`` picks. Picks can
-    only bring it down, so a row that is already nearer than the farthest one known needs no further
-    work. The answers are those of the plain algorithm, at a fraction of its products.
+    Neither may be empty. Blocks and the picks they meet at once start small: the first rows have
+    nothing to be compared with yet.
+    """
+    farthest, start, size = 0.0, 0, FIRST_ROWS
+    while start < len(vectors):
+        block = vectors[start : start + size]
+        nearest = np.full(len(block), 2.0, np.float32)
+        seen, width = 0, FIRST_PICKS
+        while len(block) and seen < len(picks):
+            nearest = np.minimum(nearest, 1.0 - (block @ picks[seen : seen + width].T).max(axis=1))
+            block, nearest = block[nearest > farthest], nearest[nearest > farthest]
+            seen, width = seen + width, 2 * width
+        farthest = max(farthest, float(nearest.max(initial=0.0)))
+        start, size = start + size, min(2 * size, BLOCK_ROWS)
+    return farthest
+
+
+class Frontier:
+    """Finds the row farthest from a growing set of picks.
+
+    What is kept for a row is an upper bound, its distance to the first ``seen[row]`` picks; and of the
+    rows with the largest bounds a short list, so that few questions look at all rows.
 
     :param capacity: how many picks there will be at most
     """
@@ -30,60 +53,47 @@ class NearestPick:
         self._count = 0
         self._bounds = np.full(len(vectors), 2.0, np.float32)
         self._seen = np.zeros(len(vectors), np.int64)
-        self._picked = np.zeros(len(vectors), np.bool_)
-        self._frontier = np.empty(0, np.int64)
+        self._shortlist = np.arange(0)
         self._beyond = 2.0
 
     def add(self, rows: NDArray[np.int64]) -> None:
-        """Pick `rows`."""
-        self._picks[self._count : self._count + len(rows)] = self._vectors[rows]
-        self._count += len(rows)
-        self._picked[rows] = True
+        """Pick `rows`; they will not be found any more."""
+        stop = self._count + len(rows)
+        self._picks[self._count : stop] = self._vectors[rows]
+        self._count = stop
         self._bounds[rows] = -1.0
+        self._seen[rows] = len(self._picks)
 
-    def farthest(self) -> tuple[int, float]:
-        """Return the row farthest from its nearest pick, and that distance; -1 when all are picked."""
-        if not self._seen.any():
-            self._see_all_once()
+    def farthest(self) -> int:
+        """Return the row farthest from its nearest pick; a picked one only when all are picked."""
         while True:
             row = self._top()
-            bound = float(self._bounds[row])
-            if self._picked[row] or self._seen[row] == self._count:
-                return row, bound
+            if self._seen[row] >= self._count:
+                return row
             self._refresh()
 
-    def _see_all_once(self) -> None:
-        stop = min(self._count, FIRST_PICKS)
-        for start in range(0, len(self._vectors), BLOCK_ROWS):
-            self._see(slice(start, start + BLOCK_ROWS), 0, stop)
-
     def _top(self) -> int:
-        """Return the row of the largest bound, looking at all rows only when the frontier is used up."""
-        if self._frontier.size:
-            row = int(self._frontier[self._bounds[self._frontier].argmax()])
+        if self._shortlist.size:
+            row = int(self._shortlist[self._bounds[self._shortlist].argmax()])
             if self._bounds[row] >= self._beyond:
                 return row
-        self._frontier = np.arange(len(self._bounds))
-        self._beyond = -1.0
-        size = max(FRONTIER_ROWS, len(self._bounds) // FRONTIER_SHARE)
-        if len(self._bounds) > size:
-            order = self._bounds.argpartition(-size)
-            self._frontier = order[-size:]
-            self._beyond = float(self._bounds[order[:-size]].max())
-        return int(self._frontier[self._bounds[self._frontier].argmax()])
+        order = self._bounds.argpartition(-min(FRONTIER_ROWS, len(self._bounds)))
+        self._shortlist = order[-FRONTIER_ROWS:]
+        self._beyond = float(self._bounds[order[:-FRONTIER_ROWS]].max(initial=-1.0))
+        return int(self._shortlist[self._bounds[self._shortlist].argmax()])
 
     def _refresh(self) -> None:
-        """Show more picks to the stale rows with the largest bounds: twice as many each time."""
-        rows = self._frontier
-        if len(rows) > STALE_ROWS:
-            rows = rows[self._bounds[rows].argpartition(-STALE_ROWS)[-STALE_ROWS:]]
-        rows = rows[(self._seen[rows] < self._count) & ~self._picked[rows]]
+        """Show more picks to rows that may be the farthest, the likeliest first."""
+        rows = self._shortlist
+        stale = self._seen[rows] < self._count
+        known = self._bounds[rows[~stale]].max(initial=-1.0)
+        rows = rows[stale & (self._bounds[rows] >= known)]
+        most = FIRST_ROWS if known < 0.0 else BLOCK_ROWS
+        if len(rows) > most:
+            rows = rows[self._bounds[rows].argpartition(-most)[-most:]]
         start = int(self._seen[rows].min())
         stop = min(self._count, max(2 * start, start + FIRST_PICKS))
-        self._see(rows[self._seen[rows] < stop], start, stop)
-
-    def _see(self, rows: NDArray[np.int64] | slice, start: int, stop: int) -> None:
-        nearest = 1.0 - (self._vectors[rows] @ self._picks[start:stop].T).max(axis=1, initial=-1.0)
-        nearest = np.where(self._picked[rows], -1.0, np.clip(nearest, 0.0, 2.0))
-        self._bounds[rows] = np.minimum(self._bounds[rows], nearest)
+        rows = rows[self._seen[rows] < stop]
+        nearest = 1.0 - (self._vectors[rows] @ self._picks[start:stop].T).max(axis=1)
+        self._bounds[rows] = np.minimum(self._bounds[rows], np.maximum(nearest, 0.0))
         self._seen[rows] = stop

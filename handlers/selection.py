@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.clustering import Clustering, Clusters, cluster
-from handlers.distances import NearestPick
+from handlers.distances import Frontier, largest_distance
 from state.model import Vectors
 
 Method = Literal["representative", "coverage", "random", "centroids", "kmeans", "dbscan"]
@@ -86,9 +86,7 @@ def coverage(vectors: Vectors, picks: Rows) -> float:
     """Return the largest cosine distance of any row to its nearest pick."""
     if len(picks) in (0, len(vectors)):
         return 0.0 if len(picks) == len(vectors) else 2.0
-    nearest = NearestPick(vectors, len(picks))
-    nearest.add(picks)
-    return max(0.0, nearest.farthest()[1])
+    return largest_distance(vectors, vectors[picks])
 
 
 def _others(count: int, given: Rows) -> Rows:
@@ -96,13 +94,13 @@ def _others(count: int, given: Rows) -> Rows:
 
 
 def _farthest_first(vectors: Vectors, size: int, rng: np.random.Generator, given: Rows) -> Rows:
-    nearest = NearestPick(vectors, size + len(given))
-    nearest.add(given)
+    frontier = Frontier(vectors, size + len(given))
+    frontier.add(given)
     rows = np.empty(size, np.int64)
     for turn in range(size):
         first = turn == 0 and len(given) == 0
-        rows[turn] = rng.integers(len(vectors)) if first else nearest.farthest()[0]
-        nearest.add(rows[turn : turn + 1])
+        rows[turn] = rng.integers(len(vectors)) if first else frontier.farthest()
+        frontier.add(rows[turn : turn + 1])
     return rows
 
 

@@ -1,6 +1,8 @@
 """The embedded store: Qdrant Edge, one shard per encoder, held by a child process.
 
 The shard of encoder X is ``<directory>/<prefix>_X``, the catalogue ``<directory>/<prefix>_catalogue``.
+Vectors are stored as Float16: of 20,000 of 512 dimensions, recall@10 is 0.9995 (Float32: 1.0) with 29
+MiB on disk instead of 48 and 164 MiB of memory instead of 215 (``python -m benchmarks.edge``).
 """
 
 from __future__ import annotations

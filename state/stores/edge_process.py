@@ -299,7 +299,7 @@ class EdgeProcess:
         """Start a child again, the longer apart the sooner the last ones died."""
         lived = asyncio.get_running_loop().time() - self._started
         delay = 0.0 if lived > STEADY_SECONDS else self._delay
-        while not self._serving:
+        while True:
             self._delay = min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY)
             await asyncio.sleep(delay)
             try:
@@ -308,13 +308,15 @@ class EdgeProcess:
                 self._problem = error.problem
                 self._fail_waiting(error.problem)
                 delay = self._delay
-        log.warning("edge.restarted after it lived %.1f s", lived)
+            else:
+                log.warning("edge.restarted after it lived %.1f s", lived)
+                return
 
     def _fail_waiting(self, problem: str) -> None:
-        for call in (*self._urgent, *self._patient):
-            call.fail(problem, self._delay)
-        self._urgent.clear()
-        self._patient.clear()
+        for calls in (self._sent, self._urgent, self._patient):
+            while calls:
+                calls.popleft().fail(problem, self._delay)
+        self._watch()
 
     async def _reap(self) -> None:
         """Make sure that the last child is gone."""

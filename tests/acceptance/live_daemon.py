@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -247,9 +247,9 @@ class LiveDaemon:
         if self._process is not None and self._process.poll() is None:
             self.kill()
         for child in self._children:
-            if child.is_running():
+            if not ended(child):
                 child.kill()
-        psutil.wait_procs(self._children, timeout=10)
+        wait_for_end(self._children, 10)
 
     def log_tail(self) -> str:
         """Return the last events, without those of answered requests."""
@@ -280,3 +280,18 @@ class LiveDaemon:
             raise AssertionError(f"no answer, exit code {self.process.poll()}: {error!r}") from error
         finally:
             connection.close()
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether it runs no more, even if its parent has not asked for its exit code yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_for_end(processes: Iterable[psutil.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while alive := [process for process in processes if not ended(process)]:
+        assert time.monotonic() < deadline, f"still there after {seconds:g} s: {alive}"
+        time.sleep(POLL_SECONDS)

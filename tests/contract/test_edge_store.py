@@ -254,6 +254,20 @@ async def test_closing_ends_the_child_and_writes_under_way_are_kept(open_store: 
     await again.close()
 
 
+async def test_closing_over_a_stuck_child_leaves_neither_it_nor_a_caller_waiting(
+    mortal: EdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_process, "CLOSE_SECONDS", 1.0)
+    child = child_of()
+    child.suspend()
+    asked = [asyncio.create_task(mortal.count(ENCODER.id, Within(1))) for _ in range(4)]
+    await sent()
+    await mortal.close()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    assert await gone(child)
+
+
 async def test_with_little_space_left_nothing_is_written_and_searches_go_on(open_store: Opener) -> None:
     free = 10 * GIB
     store = await open_store(floor=free_space_floor, disk_usage=lambda path: Usage(100 * GIB, 0, free))

@@ -6,10 +6,9 @@ import signal
 from pathlib import Path
 from random import Random
 
-import psutil
 import pytest
 from counting_daemon import encodings
-from live_daemon import LiveDaemon
+from live_daemon import LiveDaemon, wait_for_end
 from painted import fill
 
 from daemon.encoders.palette import PaletteEncoder
@@ -57,9 +56,8 @@ def survive(daemon: LiveDaemon, seconds: float) -> None:
         daemon.wait_until(lambda: False, seconds)
 
 
-@pytest.mark.parametrize("place", ["sync.before_removal", "removals.before_remove"])
-def test_removals_and_reuses_that_a_kill_cut_short_are_caught_up_on(
-    counting: LiveDaemon, diary: Path, place: str
+def test_renames_and_removals_that_kills_cut_short_are_caught_up_on(
+    counting: LiveDaemon, diary: Path
 ) -> None:
     fill(counting.images / "trip", range(40))
     counting.start()
@@ -68,8 +66,9 @@ def test_removals_and_reuses_that_a_kill_cut_short_are_caught_up_on(
     for number in range(10):
         (counting.images / "trip" / f"{number}.jpeg").rename(counting.images / "trip" / f"new-{number}.jpeg")
         (counting.images / "trip" / f"{10 + number}.jpeg").unlink()
-    counting.launch(FAILPOINTS=f"{place}=kill:1")
-    assert counting.process.wait(60) == -signal.SIGKILL
+    for place in ("sync.before_reuse", "sync.before_removal", "removals.before_remove"):
+        counting.launch(FAILPOINTS=f"{place}=kill:1")
+        assert counting.process.wait(60) == -signal.SIGKILL, place
     counting.start()
     counting.wait_for({"trip": 30})
     assert counting.wanting("trip") == {}
@@ -103,5 +102,4 @@ def test_the_store_s_process_does_not_outlive_the_daemon(daemon: LiveDaemon) -> 
     daemon.wait_for({"trip": 10})
     child = daemon.store_child()
     daemon.kill()
-    _, alive = psutil.wait_procs([child], timeout=10)
-    assert not alive
+    wait_for_end([child], 10)

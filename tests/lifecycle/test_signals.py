@@ -1,0 +1,47 @@
+"""Signals: the first one drains and ends well, the second one ends at once."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from counting_daemon import encodings
+from live_daemon import LiveDaemon
+from painted import fill
+
+DRAIN_SECONDS = 15.0
+"""Far below the 45 s that are promised, since batches here take milliseconds."""
+
+
+def test_a_signal_amid_a_sync_ends_it_well_and_the_next_start_goes_on(counting: LiveDaemon, diary: Path) -> None:
+    fill(counting.images / "trip", range(500))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        counting.start()
+        before = counting.indexed().get("trip", 0)
+        counting.wait_until(lambda: counting.indexed().get("trip", 0) > before, 20)  # noqa: B023
+        asked = time.monotonic()
+        assert counting.terminate(number) == 0
+        assert time.monotonic() - asked < DRAIN_SECONDS
+        assert "daemon.stopped" in counting.life
+    counting.start()
+    counting.wait_for({"trip": 500})
+    counts = encodings(diary)
+    assert len(counts) == counts.total() == 500
+
+
+def test_a_second_signal_ends_the_daemon_at_once(daemon: LiveDaemon) -> None:
+    fill(daemon.images / "trip", range(10))
+    daemon.start()
+    child = daemon.store_child()
+    child.suspend()  # so that the drain has to wait for it
+    try:
+        daemon.send(signal.SIGTERM)
+        daemon.wait_until(lambda: "daemon.signal" in daemon.life, 5)
+        with pytest.raises(AssertionError, match="not seen"):
+            daemon.wait_until(lambda: False, 0.5)
+        daemon.send(signal.SIGTERM)
+        assert daemon.process.wait(2) == 128 + signal.SIGTERM
+    finally:
+        child.resume()
