@@ -122,7 +122,9 @@ class Controller:
         self._source_problem = None
         self._projects = {project.id: project for project in found}
         await self._journal.found(self._projects.keys() & (await self._journal.missing_projects()).keys())
-        for project_id in stored.keys() - self._projects.keys():
+        # A project of unreadable pictures alone has nothing stored, but every one looked at has a pointer.
+        known = stored.keys() | (await self._store.pointers()).keys()
+        for project_id in known - self._projects.keys():
             await self._gone(project_id)
         sweep, self._sweep_wanted = self._sweep_wanted, False
         for project, scope in found.items():
@@ -136,6 +138,8 @@ class Controller:
             await self._store.remove_project(self._sync.collection, project_id)
             await self._store.set_pointer(project_id, None)
             await self._journal.release(project_id, None)
+            await self._journal.settle_held(project_id, None, cancel=False)
+            await self._journal.forget_forced(project_id, self._sync.epoch)
             await self._journal.found([project_id])
             self._board.drop(project_id)
             log.info("project.removed", project_id=project_id)

@@ -321,9 +321,10 @@ class Pipeline:
                 if (image := one.change.wanted)
             ],
         )
-        outdated = [one.change.stored for one, _ in rejected if one.change.stored]
-        for stored in outdated:
-            await self._store.remove(collection, stored.project_id, [stored.id])
+        for one, _ in rejected:
+            stored = one.change.stored
+            if stored and stored.content != one.content:
+                await self._store.remove(collection, stored.project_id, [stored.id])
 
 
 def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:

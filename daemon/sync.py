@@ -244,7 +244,11 @@ class Sync:
         )
         look.quarantined.update(change.image_id for change, _ in unreadable)
         look.standing.current += len(unreadable)
-        outdated = [change.stored.id for change, _ in unreadable if change.stored]
+        outdated = [
+            change.stored.id
+            for change, _ in unreadable
+            if change.stored and change.stored.content != change.wanted.content
+        ]
         if outdated:
             await self._store.remove(look.collection, look.project.id, outdated)
 

@@ -39,7 +39,7 @@ class Worklist:
         self._clock = clock
         self._jitter = jitter
         self._ready: dict[int, Scope] = {}
-        self._running: dict[int, Scope | None] = {}
+        self._running: dict[int, Waiting | None] = {}
         self._waiting: dict[int, Waiting] = {}
         self._failures: dict[int, int] = {}
         self._undiffed: set[int] = set()
@@ -51,8 +51,11 @@ class Worklist:
     def mark(self, project_id: int, scope: Scope, delay: float = 0.0, at_once: bool = False) -> None:
         """Ask for a look; a failed key keeps waiting, unless `at_once`."""
         if project_id in self._running:
-            earlier = self._running[project_id]
-            self._running[project_id] = scope.merge(earlier) if earlier else scope
+            now, earlier = self._clock(), self._running[project_id]
+            wish = Waiting(scope, now + delay, now)
+            if earlier:
+                wish = Waiting(scope.merge(earlier.scope), min(wish.until, earlier.until), earlier.since)
+            self._running[project_id] = wish
         elif project_id in self._ready:
             self._ready[project_id] = self._ready[project_id].merge(scope)
         elif project_id in self._waiting and not at_once:
@@ -99,7 +102,7 @@ class Worklist:
         self._undiffed.discard(project_id)
         now = self._clock()
         self._waiting[project_id] = Waiting(
-            scope.merge(meanwhile) if meanwhile else scope,
+            scope.merge(meanwhile.scope) if meanwhile else scope,
             now + max(self._jitter(longest), retry_after or 0.0),
             now,
             why,
@@ -147,7 +150,7 @@ class Worklist:
         meanwhile = self._running.pop(project_id, None)
         self._undiffed.discard(project_id)
         if meanwhile:
-            self.mark(project_id, meanwhile)
+            self.mark(project_id, meanwhile.scope, max(0.0, meanwhile.until - self._clock()))
         self._changed.set()
 
     def _promote(self) -> None:

@@ -15,7 +15,7 @@ from state.model import Vectors
 BLOCK_ROWS = 8192
 FIRST_ROWS = 512
 FIRST_PICKS = 32
-FRONTIER_ROWS = 65_536
+FRONTIER_ROWS = 16_384
 
 
 def largest_distance(vectors: Vectors, picks: Vectors) -> float:
@@ -66,6 +66,9 @@ class Frontier:
 
     def farthest(self) -> int:
         """Return the row farthest from its nearest pick; a picked one only when all are picked."""
+        if not self._shortlist.size:
+            for start in range(0, len(self._bounds), BLOCK_ROWS):
+                self._show(np.arange(start, min(start + BLOCK_ROWS, len(self._bounds))), 0)
         while True:
             row = self._top()
             if self._seen[row] >= self._count:
@@ -83,15 +86,14 @@ class Frontier:
         return int(self._shortlist[self._bounds[self._shortlist].argmax()])
 
     def _refresh(self) -> None:
-        """Show more picks to rows that may be the farthest, the likeliest first."""
+        """Show more picks to the rows with the largest bounds."""
         rows = self._shortlist
-        stale = self._seen[rows] < self._count
-        known = self._bounds[rows[~stale]].max(initial=-1.0)
-        rows = rows[stale & (self._bounds[rows] >= known)]
-        most = FIRST_ROWS if known < 0.0 else BLOCK_ROWS
-        if len(rows) > most:
-            rows = rows[self._bounds[rows].argpartition(-most)[-most:]]
-        start = int(self._seen[rows].min())
+        if len(rows) > FIRST_ROWS:
+            rows = rows[self._bounds[rows].argpartition(-FIRST_ROWS)[-FIRST_ROWS:]]
+        self._show(rows, int(self._seen[rows].min()))
+
+    def _show(self, rows: NDArray[np.int64], start: int) -> None:
+        """Show those of `rows` that lag behind the picks from `start` on, twice as many each time."""
         stop = min(self._count, max(2 * start, start + FIRST_PICKS))
         rows = rows[self._seen[rows] < stop]
         nearest = 1.0 - (self._vectors[rows] @ self._picks[start:stop].T).max(axis=1)

@@ -173,7 +173,8 @@ class SqliteJournal:
         await self._each(
             "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (encoder_id, image_id)"
             " DO UPDATE SET project_id = excluded.project_id, name = excluded.name, path = excluded.path,"
-            " since = CASE WHEN content = excluded.content AND NOT ? THEN since ELSE excluded.since END,"
+            " since = CASE WHEN content = excluded.content AND NOT ? THEN MIN(since, excluded.since)"
+            " ELSE excluded.since END,"
             " content = excluded.content, reason = excluded.reason",
             (
                 (encoder_id, image_id, project_id, name, path, content, reason, since, again)
@@ -230,6 +231,8 @@ class SqliteJournal:
                 "DELETE FROM held WHERE project_id = ? AND image_id NOT IN (SELECT image_id FROM vanished)",
                 (project_id,),
             )
+            # The clock may have been set back: what was held in its future is held since now.
+            db.execute("UPDATE held SET since = MIN(since, ?) WHERE project_id = ?", (now, project_id))
             db.execute("INSERT OR IGNORE INTO held SELECT ?, image_id, ?, 0 FROM vanished", (project_id, now))
 
         await self.run(work)
@@ -271,7 +274,8 @@ class SqliteJournal:
         """Count one more survey that lacked the project; return since when, and how many so far."""
         rows = await self._rows(
             "INSERT INTO missing VALUES (?, ?, 1)"
-            " ON CONFLICT (project_id) DO UPDATE SET surveys = surveys + 1 RETURNING since, surveys",
+            " ON CONFLICT (project_id) DO UPDATE SET surveys = surveys + 1, since = MIN(since, excluded.since)"
+            " RETURNING since, surveys",
             *(project_id, now),
         )
         since, surveys = rows[0]

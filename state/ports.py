@@ -72,6 +72,7 @@ class Source(Protocol):
         """Fetch a picture's bytes.
 
         :raises Rejected: when it is too large, or no longer what was listed in kind
+        :raises Inconsistent: when it went, or has other bytes, since it was listed
         """
 
     def changes(self) -> AsyncIterator[Mapping[int, Scope]]:

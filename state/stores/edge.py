@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -37,6 +37,9 @@ POINTS_PER_WRITE = 128
 VECTORS_PER_READ = 256
 ROWS_PER_READ = 2000
 IDS_PER_COUNT = 8192
+LEFT_OUT_HERE = 1000
+"""So many ids to leave out at most are asked for too, and dropped from the answer."""
+
 HITS_ON_THE_LOOP = 2000
 """Larger answers are turned into objects in a thread."""
 
@@ -249,14 +252,21 @@ class EdgeStore:
         """
         dimension = self._encoder(collection).dimension
         matrix = check_queries(vectors, dimension)
-        narrowed, ids = scope(within)
-        head = (len(matrix), dimension, limit, exact, *narrowed)
+        # The engine is three times as slow with a filter that leaves out ids as without.
+        few = within.ids is None and len(within.exclude) <= LEFT_OUT_HERE
+        unwanted = within.exclude if few else frozenset()
+        narrowed, ids = scope(replace(within, exclude=within.exclude - unwanted))
+        head = (len(matrix), dimension, limit + len(unwanted), exact, *narrowed)
         answers, _ = await self._process.call(
             "query", collection, *head, body=matrix.tobytes() + ids, urgent=True
         )
         if sum(map(len, answers)) > HITS_ON_THE_LOOP:
-            return await self._off_loop(_hits, answers)
-        return _hits(answers)
+            hits = await self._off_loop(_hits, answers)
+        else:
+            hits = _hits(answers)
+        if not unwanted:
+            return hits
+        return [[hit for hit in row if hit.image.id not in unwanted][:limit] for row in hits]
 
     async def vectors(
         self, collection: str, within: Within

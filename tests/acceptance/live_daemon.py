@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -96,6 +97,10 @@ class LiveDaemon:
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "it was never started"
         return self._process
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -244,7 +249,7 @@ class LiveDaemon:
 
     def close(self) -> None:
         """Leave nothing behind, whatever state the test left things in."""
-        if self._process is not None and self._process.poll() is None:
+        if self.alive:
             self.kill()
         for child in self._children:
             if not ended(child):
@@ -276,8 +281,10 @@ class LiveDaemon:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             return Answer(response.status, response.read().decode())
-        except ConnectionError as error:
-            raise AssertionError(f"no answer, exit code {self.process.poll()}: {error!r}") from error
+        except (ConnectionError, HTTPException) as error:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+            raise AssertionError(f"exit code {self.process.returncode}: {error!r}") from error
         finally:
             connection.close()
 

@@ -124,6 +124,17 @@ async def test_an_image_that_came_back_is_no_longer_held_and_starts_anew(journal
     assert set(await journal.held(1, NOW + 1)) == {2}
 
 
+async def test_a_clock_that_is_set_back_holds_nothing_longer_than_from_then_on(journal: Journal) -> None:
+    await journal.hold(1, [1], NOW)
+    await journal.missing(1, NOW)
+    await journal.quarantine("e", [bad(1)])
+    await journal.hold(1, [1], NOW - 500)
+    await journal.quarantine("e", [bad(1, since=NOW - 500)], again=False)
+    assert set(await journal.held(1, NOW - 440)) == {1}
+    assert await journal.missing(1, NOW - 500) == (NOW - 500, 2)
+    assert [one.since for one in await journal.quarantined("e")] == [NOW - 500]
+
+
 async def test_projects_hold_their_removals_apart(journal: Journal) -> None:
     await journal.hold(1, [1], NOW)
     await journal.hold(2, [1, 2], NOW)
@@ -243,18 +254,17 @@ async def test_a_commit_that_fails_does_not_block_the_next_transaction(sqlite: S
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_transaction_whole(sqlite: SqliteJournal) -> None:
-    started, go_on = threading.Event(), threading.Event()
+    started, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     def work(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO watermarks VALUES ('a', '1')")
-        started.set()
+        loop.call_soon_threadsafe(started.set)
         go_on.wait(5)
         db.execute("INSERT INTO watermarks VALUES ('b', '1')")
 
     caller = asyncio.create_task(sqlite.run(work))
-    async with asyncio.timeout(5):
-        while not started.is_set():
-            await asyncio.sleep(0.001)
+    await asyncio.wait_for(started.wait(), 5)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller

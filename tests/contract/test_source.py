@@ -7,7 +7,6 @@ of its own in ``PLACES``.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path

@@ -12,7 +12,11 @@ from pathlib import Path
 from daemon.__main__ import main
 from daemon.encoders import canary
 from daemon.encoders.palette import PaletteEncoder
+from daemon.pipeline import Limits
 from state.model import Pixels, Vectors
+
+IN_FLIGHT = Limits().batches * PaletteEncoder.batch_size
+"""Pictures that are being encoded and written at the moment of an end, at most."""
 
 
 def encodings(diary: Path) -> Counter[str]:

@@ -16,7 +16,7 @@ COMMANDS = ("run", "sync", "plan", "search", "diverse", "status", "quarantine li
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDaemon]:
-    """A daemon that is not running, on pictures that were synced by a command."""
+    """Pictures that were synced by a command."""
     daemon = LiveDaemon(tmp_path_factory.mktemp("pictures"))
     fill(daemon.images / "trip", range(12))
     (daemon.images / "trip" / "apple.jpeg").write_bytes(painted(100, colour=COLOURS["red"]))
@@ -32,15 +32,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDaemon]:
     daemon.close()
 
 
-@pytest.fixture(params=["without a daemon", "beside a daemon"])
-def asked(pictures: LiveDaemon, request: pytest.FixtureRequest) -> Iterator[LiveDaemon]:
-    running = request.param == "beside a daemon"
-    if running:
+@pytest.fixture
+def running(pictures: LiveDaemon) -> LiveDaemon:
+    if not pictures.alive:
         pictures.start()
         pictures.wait_for({"trip": 13})
-    yield pictures
-    if running:
+    return pictures
+
+
+@pytest.fixture
+def stopped(pictures: LiveDaemon) -> LiveDaemon:
+    if pictures.alive:
         assert pictures.terminate() == 0
+    return pictures
+
+
+def answer(daemon: LiveDaemon, *words: str) -> list[str]:
+    done = daemon.command(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,45 +61,54 @@ def test_every_command_explains_itself(command: str) -> None:
     assert len(shown.output.splitlines()) > 5
 
 
-def test_the_commands_answer(asked: LiveDaemon) -> None:
-    def lines(*words: str) -> list[str]:
-        done = asked.command(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.splitlines()
+def test_without_a_daemon_commands_open_the_state_themselves(stopped: LiveDaemon) -> None:
+    assert answer(stopped, "search", "red", "--project", "trip", "--limit", "1")[0].endswith("trip/apple.jpeg")
+    assert answer(stopped, "status")[-1] == "no daemon is running"
+    assert answer(stopped, "quarantine", "list")[-1] == "5 in all"
 
-    running = asked.process.poll() is None if asked.url else False
-    found = lines("search", "red, green grass", "--project", "trip", "--limit", "3")
-    assert found[0].split() == [found[0].split()[0], "trip/apple.jpeg"]
+
+def test_beside_a_daemon_commands_ask_it(running: LiveDaemon) -> None:
+    found = answer(running, "search", "red, green grass", "--project", "trip", "--limit", "3")
+    assert found[0].endswith("trip/apple.jpeg")
     assert len([line for line in found if line.endswith(".jpeg")]) == 3
     assert any("Ignored" in line and "grass" in line for line in found)
 
-    picked = lines("diverse", "--project", "trip", "--size", "4")
-    assert len([line for line in picked if line.startswith("trip/")]) == 4
+    picked = answer(running, "diverse", "--project", "trip", "--size", "4")
+    assert len({line for line in picked if line.startswith("trip/")}) == 4
 
-    status = lines("status")
+    status = answer(running, "status")
     assert any("trip" in line and "13" in line for line in status)
-    assert (f"daemon at {asked.url}" if running else "no daemon is running") in status[-1]
+    assert status[-1] == f"daemon at {running.url}"
 
-    assert any("trip: 13 keep" in line for line in lines("plan"))
-    listed = lines("quarantine", "list")
-    assert listed[-1] == "5 in all"
-    assert sum("looks like HTML" in line for line in listed) == 1
-    assert lines("quarantine", "retry") == ["5 pictures will be tried again."]
-    assert lines("sync")[-1] == "13 images fresh, 0 stale"
-    assert lines("quarantine", "list", "--project", "broken")[-1] == "5 in all"
+    assert any("trip: 13 keep" in line for line in answer(running, "plan"))
+    assert sum("looks like HTML" in line for line in answer(running, "quarantine", "list")) == 1
+    assert answer(running, "quarantine", "retry") == ["5 pictures will be tried again."]
+    assert answer(running, "sync")[-1] == "13 images fresh, 0 stale"
+    assert answer(running, "quarantine", "list", "--project", "broken")[-1] == "5 in all"
 
 
-def test_what_a_command_cannot_do_it_says_in_a_line(pictures: LiveDaemon) -> None:
-    for words, code, problem in (
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
         (("search", "unicorns", "--project", "trip"), 1, "names no colour, light or texture"),
         (("search", "red", "--project", "nowhere"), 1, "no such project"),
         (("plan", "--project", "nowhere"), 78, "there is no project nowhere"),
         (("diverse", "--project", "trip", "--method", "magic"), 1, "method"),
-    ):
-        failed = pictures.command(*words)
-        assert failed.returncode == code, failed
-        assert problem in failed.stderr
-        assert "Traceback" not in failed.stderr
+    ],
+)
+def test_what_a_command_cannot_do_it_says_in_a_line(
+    running: LiveDaemon, words: tuple[str, ...], code: int, problem: str
+) -> None:
+    failed = running.command(*words)
+    assert failed.returncode == code, failed
+    assert problem in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_address_left_by_a_killed_daemon_misleads_no_command(running: LiveDaemon) -> None:
+    running.kill()
+    assert (running.state / "daemon.json").exists()
+    assert answer(running, "status")[-1] == "no daemon is running"
 
 
 def test_sync_says_by_its_exit_code_that_something_stays_stale(daemon: LiveDaemon) -> None:
@@ -98,14 +117,3 @@ def test_sync_says_by_its_exit_code_that_something_stays_stale(daemon: LiveDaemo
     assert failed.returncode == 1
     assert "trip waits: failpoint: pipeline.before_upsert" in failed.stdout
     assert daemon.command("sync").returncode == 0
-
-
-def test_an_address_left_by_a_killed_daemon_misleads_no_command(daemon: LiveDaemon) -> None:
-    fill(daemon.images / "trip", range(5))
-    daemon.start()
-    daemon.wait_for({"trip": 5})
-    daemon.kill()
-    assert (daemon.state / "daemon.json").exists()
-    shown = daemon.command("status")
-    assert shown.returncode == 0
-    assert "no daemon is running" in shown.stdout

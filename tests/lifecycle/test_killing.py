@@ -7,15 +7,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from counting_daemon import encodings
+from counting_daemon import IN_FLIGHT, encodings
 from live_daemon import LiveDaemon, wait_for_end
 from painted import fill
 
 from daemon.encoders.palette import PaletteEncoder
-from daemon.pipeline import Limits
-
-IN_FLIGHT = Limits().batches * PaletteEncoder.batch_size
-"""Pictures that are being encoded and written at the moment of a death, at most."""
 
 BATCHES_A_LIFE = 3
 DEADLY = ("pipeline.before_encode", "pipeline.before_upsert", "pipeline.after_upsert")
@@ -66,7 +62,7 @@ def test_renames_and_removals_that_kills_cut_short_are_caught_up_on(
     for number in range(10):
         (counting.images / "trip" / f"{number}.jpeg").rename(counting.images / "trip" / f"new-{number}.jpeg")
         (counting.images / "trip" / f"{10 + number}.jpeg").unlink()
-    for place in ("sync.before_reuse", "sync.before_removal", "removals.before_remove"):
+    for place in ("sync.before_reuse", "removals.before_remove"):
         counting.launch(FAILPOINTS=f"{place}=kill:1")
         assert counting.process.wait(60) == -signal.SIGKILL, place
     counting.start()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from counting_daemon import encodings
+from counting_daemon import IN_FLIGHT, encodings
 from live_daemon import LiveDaemon
 from painted import fill
 
@@ -28,7 +28,8 @@ def test_a_signal_amid_a_sync_ends_it_well_and_the_next_start_goes_on(counting: 
     counting.start()
     counting.wait_for({"trip": 500})
     counts = encodings(diary)
-    assert len(counts) == counts.total() == 500
+    assert len(counts) == 500
+    assert counts.total() <= 500 + 2 * IN_FLIGHT
 
 
 def test_a_second_signal_ends_the_daemon_at_once(daemon: LiveDaemon) -> None:

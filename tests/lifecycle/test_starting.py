@@ -24,14 +24,9 @@ def one_line(failed: subprocess.CompletedProcess[str]) -> str:
     [
         ("HOST", "0.0.0.0", "beyond loopback, which needs AUTH_TOKEN"),
         ("IMAGES_DIR", "/nonexistent/pictures", "/nonexistent/pictures is not a directory"),
-        ("IMAGES_DIR", "", "name a folder of pictures"),
         ("STATE_DIR", "/dev/null/state", "cannot be made"),
         ("PORT", "eighty", "'eighty' cannot be read"),
-        ("UPDATE_INTERVAL", "-1", "-1.0 must be at least"),
-        ("ENCODER", "clairvoyant", "is none of auto, palette"),
-        ("TRUSTED_NETWORKS", "home", "'home' cannot be read"),
         ("AUTH_TOKEN_FILE", "/nonexistent/token", "cannot be read"),
-        ("QDRANT_HOST", "http://qdrant:6333", "this version works on a folder"),
         ("FAILPOINTS", "nowhere=kill:1", "there is no failpoint nowhere"),
     ],
 )
@@ -74,8 +69,8 @@ def test_a_token_opens_the_daemon_and_is_written_nowhere(daemon: LiveDaemon, tmp
     canary, stranger = "canary-in-the-coal-mine", "somebody-else-s-token"
     fill(daemon.images / "trip", range(5))
     daemon.start(AUTH_TOKEN=canary, LOG_LEVEL="debug")
-    daemon.wait_until(lambda: daemon.get("/status", canary).json["projects"][0]["fresh"] == 5, 20)
     wish = {"project_id": "trip", "prompt": "red"}
+    daemon.wait_until(lambda: daemon.post("/search", wish, token=canary).status == 200, 20)
     assert daemon.post("/search", wish).status == 401
     assert daemon.post("/search", wish, token=stranger).status == 401
     assert daemon.post("/search", {**wish, "api_token": stranger}).status == 401

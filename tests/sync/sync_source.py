@@ -43,7 +43,8 @@ class FakeSource:
 
     :param proves_absence: whether it is a folder
     :ivar hidden: projects that have vanished
-    :ivar faults: what befalls the next listings, one each: ``unavailable``, ``partial`` or ``empty``
+    :ivar faults: what befalls the next listings that are not empty, one each: before their last page they are found to be
+        ``partial``, or the source to be ``unavailable``; or they are ``empty``
     :ivar unreachable: images whose picture cannot be had
     :ivar ages: how often each image was touched, for whoever wants to know whether it was
     :ivar calls: listings by kind, and other calls
@@ -52,7 +53,7 @@ class FakeSource:
 
     identity = "fake"
     fallback_routes: frozenset[str] = frozenset()
-    page_size = 3
+    page_size = 2
 
     def __init__(self, proves_absence: bool = True) -> None:
         self.proves_absence = proves_absence
@@ -151,18 +152,19 @@ class FakeSource:
     async def images(self, project_id: int, scope: Scope) -> AsyncIterator[list[ImageRef]]:
         kind = "full" if scope.full else "ids" if scope.ids else "since"
         await self._answer(kind)
-        fault = self.faults.pop(0) if self.faults else ""
+        fault = self.faults.pop(0) if self.faults and self._of(project_id, scope) else ""
         if project_id in self.hidden or (fault == "empty" and self.proves_absence):
             raise Inconsistent("the project's folder is gone")
         if fault == "empty" and scope.full:
             return
         last, listed = -1, 0
         while page := self._page(project_id, scope, last):
-            yield [file.ref for file in page]
-            last, listed = page[-1].id, listed + len(page)
-            await self._answer("page")
-            if fault:
+            last = page[-1].id
+            if fault and not self._page(project_id, scope, last):
                 break
+            yield [file.ref for file in page]
+            listed += len(page)
+            await self._answer("page")
         if fault == "unavailable":
             raise Unavailable("source", "connection reset")
         whole = len(self._of(project_id, scope))

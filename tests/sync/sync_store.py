@@ -19,7 +19,7 @@ class FaultyStore(MemoryStore):
     """
 
     def __init__(self) -> None:
-        super().__init__(page_size=3)
+        super().__init__(page_size=2)
         self.faults: list[str] = []
         self.down = False
 
@@ -69,7 +69,7 @@ class FaultyStore(MemoryStore):
         while True:
             async with self._call():
                 rows = [row for row in self.points(collection) if row.image.project_id == project_id]
-                page = [row.image for row in rows if row.image.id > last][:3]
+                page = [row.image for row in rows if row.image.id > last][:2]
             if not page:
                 return
             last = page[-1].id

@@ -11,53 +11,62 @@ SOON = 0.02
 """Seconds of an interval that a test can wait for."""
 
 
-async def wait_for(event: asyncio.Event) -> None:
-    await asyncio.wait_for(event.wait(), 5)
+class Bell:
+    """Can be rung from any thread: a call made in a wrong one fails its test, and hangs no other."""
+
+    def __init__(self) -> None:
+        self._rung, self._loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def ring(self) -> None:
+        self._loop.call_soon_threadsafe(self._rung.set)
+
+    async def wait(self) -> None:
+        await asyncio.wait_for(self._rung.wait(), 5)
 
 
 async def test_surveys_are_asked_for_at_every_interval() -> None:
-    calls, enough = 0, asyncio.Event()
+    calls, enough = 0, Bell()
 
     def survey() -> None:
         nonlocal calls
         calls += 1
         if calls == 3:
-            enough.set()
+            enough.ring()
 
     async with scheduled(survey, lambda: pytest.fail("a sweep"), SOON / 60, 1.0):
-        await wait_for(enough)
+        await enough.wait()
 
 
 async def test_sweeps_have_an_interval_of_their_own() -> None:
-    swept = asyncio.Event()
-    async with scheduled(lambda: pytest.fail("a survey"), swept.set, 60.0, SOON / 3600):
-        await wait_for(swept)
+    swept = Bell()
+    async with scheduled(lambda: pytest.fail("a survey"), swept.ring, 60.0, SOON / 3600):
+        await swept.wait()
 
 
 async def test_calls_are_made_on_the_loop_because_they_set_its_events() -> None:
-    threads, called = [], asyncio.Event()
+    threads, called = [], Bell()
 
     def survey() -> None:
         threads.append(threading.current_thread())
-        called.set()
+        called.ring()
 
     async with scheduled(survey, lambda: None, SOON / 60, 1.0):
-        await wait_for(called)
+        await called.wait()
     assert set(threads) == {threading.current_thread()}
 
 
 async def test_a_call_that_fails_does_not_end_the_schedule() -> None:
-    calls, again = 0, asyncio.Event()
+    calls, again = 0, Bell()
 
     def survey() -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
-            again.set()
+            again.ring()
         raise ValueError
 
     async with scheduled(survey, lambda: None, SOON / 60, 1.0):
-        await wait_for(again)
+        await again.wait()
 
 
 async def test_nothing_is_asked_after_the_end() -> None:

@@ -218,6 +218,18 @@ async def test_a_delayed_mark_is_due_later_and_earlier_if_somebody_asks(
     assert await worklist.take() == (1, some(1, 2, 3))
 
 
+async def test_a_delayed_mark_of_a_running_key_is_still_delayed(worklist: Worklist, clock: Clock) -> None:
+    worklist.mark(1, FULL)
+    await worklist.take()
+    worklist.mark(1, some(1), delay=10)
+    clock.seconds += 4
+    worklist.done(1)
+    clock.seconds += 5
+    assert await due(worklist) is None
+    clock.seconds += 1
+    assert await worklist.take() == (1, some(1))
+
+
 async def test_a_key_that_is_gone_is_forgotten(worklist: Worklist, clock: Clock) -> None:
     worklist.mark(1, FULL)
     worklist.mark(2, FULL, delay=1)
