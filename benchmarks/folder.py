@@ -76,7 +76,9 @@ async def fill_journal(journal, images):
 async def fill_edge(directory, images):
     store = await EdgeStore.open(directory, PREFIX)
     rng = np.random.default_rng(0)
-    await store.add_encoder(EncoderRecord(COLLECTION, "palette", DIMENSION, np.eye(DIMENSION, dtype=np.float32)))
+    await store.add_encoder(
+        EncoderRecord(COLLECTION, "palette", DIMENSION, np.eye(DIMENSION, dtype=np.float32))
+    )
     for start in range(0, len(images.ids), POINTS_AT_ONCE):
         numbers = range(start, min(start + POINTS_AT_ONCE, len(images.ids)))
         vectors = rng.standard_normal((len(numbers), DIMENSION), np.float32)

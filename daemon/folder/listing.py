@@ -17,7 +17,7 @@ from state.model import ImageRef, Project
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_projects (id INTEGER PRIMARY KEY, path BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS folder_walked (project_id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS folder_walked (project_id INTEGER PRIMARY KEY, device INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS folder_files (
     id INTEGER PRIMARY KEY, project_id INTEGER NOT NULL, dataset_id INTEGER NOT NULL, path BLOB NOT NULL,
     content TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
@@ -216,15 +216,15 @@ def project_named(db: sqlite3.Connection, name: str) -> bytes | None:
     return next((path for (path,) in rows if shown(path) == name), None)
 
 
-def walked(db: sqlite3.Connection, project_id: int) -> bool:
-    """Whether all of a project was listed once: only then is what the table lacks not there."""
-    row = db.execute("SELECT 1 FROM folder_walked WHERE project_id = ?", (project_id,)).fetchone()
-    return row is not None
+def walked(db: sqlite3.Connection, project_id: int) -> int | None:
+    """Return the device a project's folder was on when it was last walked whole; ``None`` if it never was."""
+    row = db.execute("SELECT device FROM folder_walked WHERE project_id = ?", (project_id,)).fetchone()
+    return row[0] if row else None
 
 
-def remember_walk(db: sqlite3.Connection, project_id: int) -> None:
-    """Write down that all of a project is listed."""
-    db.execute("INSERT OR IGNORE INTO folder_walked VALUES (?)", (project_id,))
+def remember_walk(db: sqlite3.Connection, project_id: int, device: int) -> None:
+    """Note that all of a project has been walked, and on which device."""
+    db.execute("INSERT OR REPLACE INTO folder_walked VALUES (?, ?)", (project_id, device))
 
 
 def create(db: sqlite3.Connection) -> None:

@@ -147,6 +147,25 @@ class Folder:
             raise Unavailable("source", f"{shown(self.root)}: {error.strerror}") from error
         raise Inconsistent(f"{shown(self.root)} is empty; nothing is removed for that")
 
+    def check_mounted(self, path: bytes, device: int | None) -> None:
+        """Return if what is missing in a project's folder is really missing.
+
+        :param device: where the folder was when it was walked last
+        :raises Inconsistent: when it is empty, and on another device than then
+        """
+        now = self.device(path)
+        if None in (device, now) or device == now:
+            return
+        if next(self._children(path), None) is None:
+            raise Inconsistent(f"{shown(path)} is empty and on another device: perhaps it is not mounted")
+
+    def device(self, path: bytes) -> int | None:
+        """Return the device a folder is on; ``None`` where there is none."""
+        try:
+            return os.stat(os.path.join(self.root, path)).st_dev
+        except OSError:
+            return None
+
     def has_project(self, path: bytes) -> bool:
         """Whether a project known before is there still; while the root is away, it is."""
         return path == DEFAULT_PROJECT or self.is_directory(path) or self.identity() is None

@@ -132,7 +132,7 @@ class FolderSource:
             known = await self._journal.run(
                 listing.paths_among, BEFORE_ALL, len(scope.ids), image_ids=scope.ids
             )
-            if len(known) < len(scope.ids) and not await self._journal.run(listing.walked, project_id):
+            if len(known) < len(scope.ids) and await self._journal.run(listing.walked, project_id) is None:
                 await self._walk(project_id, path)
             else:
                 await self.look([path for _, path in known])
@@ -228,8 +228,9 @@ class FolderSource:
         """Bring the listing of a project up to date."""
         listed = partial(listing.paths_of, project_id=project_id)
         await self._refresh(self._folder.walk_project(path), listed)
-        if not self._unsettled:
-            await self._journal.run(listing.remember_walk, project_id)
+        device = await self._in_thread(self._folder.device, b"" if path == listing.DEFAULT_PROJECT else path)
+        if not self._unsettled and device is not None:
+            await self._journal.run(listing.remember_walk, project_id, device)
 
     async def _refresh(self, entries: Iterator[Entry], listed: Listed) -> Changed:
         """Bring a part of the listing up to date with what is found there."""
@@ -245,7 +246,8 @@ class FolderSource:
                 await self._record(changed, changes)
                 changed.clear()
         await self._record(changed, changes)
-        await self._forget(np.sort(np.frombuffer(seen, dtype=np.int64)), listed, changes)
+        in_order = await self._in_thread(lambda: np.sort(np.frombuffer(seen, dtype=np.int64)))
+        await self._forget(in_order, listed, changes)
         return changes
 
     async def _record(self, changed: list[Entry], changes: Changed) -> None:
@@ -280,8 +282,12 @@ class FolderSource:
         while page := await self._journal.run(listed, last, PAGE):
             last = page[-1]
             ids = np.array([image_id for image_id, _ in page], dtype=np.int64)
-            unseen = [page[row] for row in np.flatnonzero(~np.isin(ids, seen, assume_unique=True))]
+            absent = np.searchsorted(seen, ids) == np.searchsorted(seen, ids, side="right")
+            unseen = [page[row] for row in np.flatnonzero(absent)]
             gone = await self._in_thread(self._really_gone, unseen)
+            for path in {listing.project_of(path) for _, path in gone} - {listing.DEFAULT_PROJECT}:
+                device = await self._journal.run(listing.walked, listing.path_id(path))
+                await self._in_thread(self._folder.check_mounted, path, device)
             await self._journal.run(listing.forget, [image_id for image_id, _ in gone])
             for image_id, path in gone:
                 changes[listing.path_id(listing.project_of(path))].add(image_id)

@@ -52,7 +52,9 @@ def project(watched: LiveDaemon, request: pytest.FixtureRequest) -> Path:
 
 
 def test_photographs_are_found_by_words_and_by_example(watched: LiveDaemon) -> None:
-    (example,) = watched.post("/search", {"project_id": "everyday", "prompt": "dark red", "limit": 1}).json["items"]
+    (example,) = watched.post("/search", {"project_id": "everyday", "prompt": "dark red", "limit": 1}).json[
+        "items"
+    ]
     assert Path(example["path"]).name.startswith("coffee")
     same_scene = watched.found("everyday", by_image_ids=[example["image_id"]], limit=3)
     assert len(same_scene) == 3
@@ -131,7 +133,9 @@ def test_moving_a_picture_to_another_project_costs_no_encoding(watched: LiveDaem
     assert watched.indexed()[other.name] == 1
 
 
-def test_a_file_written_slowly_is_indexed_once_and_never_set_aside(watched: LiveDaemon, project: Path) -> None:
+def test_a_file_written_slowly_is_indexed_once_and_never_set_aside(
+    watched: LiveDaemon, project: Path
+) -> None:
     before = watched.costs()
     content = painted(80, side=200, colour=COLOURS["green"])
     with (project / "slow.jpeg").open("wb") as file:

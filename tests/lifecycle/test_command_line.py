@@ -11,7 +11,17 @@ from typer.testing import CliRunner
 
 from daemon.__main__ import app
 
-COMMANDS = ("run", "sync", "plan", "search", "diverse", "status", "quarantine list", "quarantine retry", "samples")
+COMMANDS = (
+    "run",
+    "sync",
+    "plan",
+    "search",
+    "diverse",
+    "status",
+    "quarantine list",
+    "quarantine retry",
+    "samples",
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,9 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 def test_without_a_daemon_commands_open_the_state_themselves(stopped: LiveDaemon) -> None:
-    assert answer(stopped, "search", "red", "--project", "trip", "--limit", "1")[0].endswith("trip/apple.jpeg")
+    assert answer(stopped, "search", "red", "--project", "trip", "--limit", "1")[0].endswith(
+        "trip/apple.jpeg"
+    )
     assert answer(stopped, "status")[-1] == "no daemon is running"
     assert answer(stopped, "quarantine", "list")[-1] == "5 in all"
 

@@ -77,7 +77,7 @@ def test_the_death_of_the_store_s_process_is_healed_and_nothing_is_lost(
     fill(counting.images / "trip", range(300))
     counting.start()
     first = counting.store_child()
-    counting.wait_until(lambda: 0 < sum(counting.indexed().values()), 20)
+    counting.wait_until(lambda: sum(counting.indexed().values()) > 0, 20)
     first.kill()
     counting.wait_for({"trip": 300})
     second = counting.store_child()

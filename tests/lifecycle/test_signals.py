@@ -15,7 +15,9 @@ DRAIN_SECONDS = 15.0
 """Far below the 45 s that are promised, since batches here take milliseconds."""
 
 
-def test_a_signal_amid_a_sync_ends_it_well_and_the_next_start_goes_on(counting: LiveDaemon, diary: Path) -> None:
+def test_a_signal_amid_a_sync_ends_it_well_and_the_next_start_goes_on(
+    counting: LiveDaemon, diary: Path
+) -> None:
     fill(counting.images / "trip", range(500))
     for number in (signal.SIGTERM, signal.SIGINT):
         counting.start()

@@ -39,6 +39,7 @@ def defects() -> Iterator[list[Mapping[str, Any]]]:
     assert not met
 
 
+
 @pytest.fixture(params=["folder", "platform"])
 def source(request: pytest.FixtureRequest) -> FakeSource:
     return FakeSource(proves_absence=request.param == "folder")
@@ -49,6 +50,7 @@ async def world(source: FakeSource, tmp_path: Path) -> AsyncIterator[World]:
     """A world whose daemon was started before there were pictures."""
     world = World(tmp_path, source)
     await world.start()
+    await asyncio.sleep(0.5)
     yield world
     world.check()
     await world.stop()

@@ -23,7 +23,7 @@ from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
 from state.journal import SqliteJournal
-from state.model import EncoderRecord, Scope
+from state.model import FULL, EncoderRecord, Scope
 
 LOOKS_AT_ONCE = 2
 
@@ -146,11 +146,16 @@ class World:
         self.daemon.controller.want_sweep()
         await asyncio.sleep(seconds)
 
-    async def look(self, project_id: int, *image_ids: int, since: str | None = None) -> None:
+    async def look(self, *image_ids: int, since: str | None = None, project_id: int = 1) -> None:
         """Have some images of a project looked at, and nothing else."""
-        scope = Scope(ids=frozenset(image_ids), since=since)
-        self.daemon.controller.mark(project_id, scope)
+        self.daemon.controller.mark(project_id, Scope(ids=frozenset(image_ids), since=since))
         await asyncio.sleep(0.5)
+
+    async def look_at_all_of(self, *project_ids: int, seconds: float = 0.5) -> None:
+        """Have these projects compared whole, in this order."""
+        for project_id in project_ids:
+            self.daemon.controller.mark(project_id, FULL)
+        await asyncio.sleep(seconds)
 
     def heal(self) -> None:
         """End every fault."""
@@ -188,8 +193,13 @@ class World:
     async def quarantined(self) -> dict[int, str]:
         return {one.image_id: one.content for one in await self.daemon.journal.quarantined(self.collection)}
 
-    def removed(self) -> int:
-        return int(self.daemon.metrics.images_removed._value.get())
+    async def held(self, project_id: int = 1) -> int:
+        return (await self.daemon.journal.held_counts()).get(project_id, 0)
+
+    @property
+    def encoded(self) -> int:
+        """How many pictures were encoded well so far."""
+        return self.encoder.encoded.total()
 
     # What must hold at any moment.
 

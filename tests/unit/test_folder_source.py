@@ -251,6 +251,20 @@ async def test_what_cannot_be_read_is_not_forgotten(
     assert await world.listed() == before
 
 
+async def test_a_project_folder_that_is_only_not_mounted_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write("p/a.jpg")
+    before = await world.listed()
+    (world.root / "p/a.jpg").rename(world.root / "set_aside")
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "device", lambda folder, path: 0)
+        with pytest.raises(Inconsistent, match="not mounted"):
+            await world.listed()
+    (world.root / "set_aside").rename(world.root / "p/a.jpg")
+    assert await world.listed() == before
+
+
 async def test_a_root_lost_in_the_middle_of_a_walk_loses_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
