@@ -159,7 +159,7 @@ class Sync:
         async for step in self._steps(project.id, scope, collection, forced):
             plan.keep(step.fresh)
             for chunk in _chunks(step.changes):
-                parts = await self._sort(collection, chunk)
+                parts = await self._sort(collection, chunk, forced)
                 plan.quarantined += len(parts.unreadable)
                 plan.add(_once_per_content(parts.changes, contents))
             yield plan
@@ -185,7 +185,7 @@ class Sync:
             look.stored += step.fresh + sum(change.stored is not None for change in step.changes)
             for chunk in _chunks(step.changes):
                 self._board.stale(look.standing)
-                parts = await self._sort(look.collection, chunk)
+                parts = await self._sort(look.collection, chunk, look.forced)
                 await self._leave_aside(look, parts.unreadable)
                 await self._write_cheap(look, parts)
                 for change in parts.of(Action.ENCODE):
@@ -217,7 +217,7 @@ class Sync:
         proofs = await self._store.images(collection, ids)
         return [proof for proof in proofs if proof.project_id == project_id]
 
-    async def _sort(self, collection: str, changes: list[Change]) -> _Sorted:
+    async def _sort(self, collection: str, changes: list[Change], forced: Forced) -> _Sorted:
         contents = {content for change in changes if (content := _to_encode(change))}
         if not contents:
             return _Sorted(changes)
@@ -227,6 +227,12 @@ class Sync:
         others = [change for change in changes if _to_encode(change) not in bad]
         sought = {_to_encode(change) for change in others if reusable(change)}
         found = await self._store.with_contents(collection, sought) if sought else {}
+        # A vector that is to be made again is no vector to copy.
+        outdated = {content for content, one in found.items() if forced.stale(one.image)}
+        others = [
+            replace(one, reason=Reason.FORCED) if reusable(one) and _to_encode(one) in outdated else one
+            for one in others
+        ]
         return _Sorted(reuse(others, found), unreadable, found)
 
     async def _leave_aside(self, look: _Pass, unreadable: list[tuple[Change, str]]) -> None:

@@ -274,8 +274,8 @@ class SqliteJournal:
         """Count one more survey that lacked the project; return since when, and how many so far."""
         rows = await self._rows(
             "INSERT INTO missing VALUES (?, ?, 1)"
-            " ON CONFLICT (project_id) DO UPDATE SET surveys = surveys + 1, since = MIN(since, excluded.since)"
-            " RETURNING since, surveys",
+            " ON CONFLICT (project_id) DO UPDATE"
+            " SET surveys = surveys + 1, since = MIN(since, excluded.since) RETURNING since, surveys",
             *(project_id, now),
         )
         since, surveys = rows[0]

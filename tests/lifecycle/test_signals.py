@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ def test_a_signal_amid_a_sync_ends_it_well_and_the_next_start_goes_on(
     for number in (signal.SIGTERM, signal.SIGINT):
         counting.start()
         before = counting.indexed().get("trip", 0)
-        counting.wait_until(lambda: counting.indexed().get("trip", 0) > before, 20)  # noqa: B023
+        counting.wait_until(partial(has_more, counting, before), 20)
+        assert counting.projects()["trip"]["encoder"]["total"] == 500
         asked = time.monotonic()
         assert counting.terminate(number) == 0
         assert time.monotonic() - asked < DRAIN_SECONDS
@@ -32,6 +34,10 @@ def test_a_signal_amid_a_sync_ends_it_well_and_the_next_start_goes_on(
     counts = encodings(diary)
     assert len(counts) == 500
     assert counts.total() <= 500 + 2 * IN_FLIGHT
+
+
+def has_more(daemon: LiveDaemon, than: int) -> bool:
+    return daemon.indexed().get("trip", 0) > than
 
 
 def test_a_second_signal_ends_the_daemon_at_once(daemon: LiveDaemon) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 from . import clock
 from .listing import (
     Body,
-    Condition,
+    Field,
     conditions,
     date,
-    Field,
     matching,
     narrowed,
     number,
@@ -22,6 +21,7 @@ from .listing import (
     plain,
 )
 from .model import Collection, Image, Refused, State, User
+from .tables import scattered
 from .wants import flag, identifier, identifiers
 from .world import World
 
@@ -81,7 +81,8 @@ def list_(world: World, caller: User, body: Body) -> dict[str, Any]:
     by_token = body.get("pagination_mode") == "token"
     rows: Sequence[Image] = (world.in_any_order if by_token else world.by_id)(project_id)
     if flag(body, "showDisabled"):
-        rows = sorted(world.projects[project_id].images.values(), key=attrgetter("id"))
+        every = world.projects[project_id].images.values()
+        rows = sorted(every, key=scattered if by_token else attrgetter("id"))
     if not by_token:
         rows, wanted = narrowed(rows, wanted)
     if datasets is not None:
@@ -130,9 +131,7 @@ def _place(world: World, caller: User, body: Body) -> tuple[int, set[int] | None
     return dataset.project_id, world.nested(dataset.id) if flag(body, "recursive") else {dataset.id}
 
 
-def _of_collection(
-    world: World, project_id: int, body: Body
-) -> tuple[Collection | None, set[int] | None]:
+def _of_collection(world: World, project_id: int, body: Body) -> tuple[Collection | None, set[int] | None]:
     """Return the collection whose items are listed, and which of them, if any is named."""
     for one in body.get("filters") or []:
         if one.get("type") not in {"entities_collection", "entities_ai_search_collection"}:
@@ -164,6 +163,3 @@ def _row(world: World, image: Image, body: Body, collection: Collection | None) 
         row["aiSearchMeta"] = collection.items[image.id]
     fields = body.get("fields")
     return {name: row[name] for name in fields if name in row} if fields else row
-
-
-__all__ = ["Condition", "info", "list_", "of_dataset", "set_embeddings_updated_at", "shown"]

@@ -95,9 +95,7 @@ def matching(rows: Sequence[Row], wanted: Iterable[Condition], fields: Fields) -
     return rows
 
 
-def narrowed(
-    images: Sequence[Image], wanted: Iterable[Condition]
-) -> tuple[Sequence[Image], list[Condition]]:
+def narrowed(images: Sequence[Image], wanted: Iterable[Condition]) -> tuple[Sequence[Image], list[Condition]]:
     """Meet the conditions on the id by bisection of `images`, which are in order of id; return the rest."""
     low, high, rest = 0, len(images), []
     for one in wanted:

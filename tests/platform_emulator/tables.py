@@ -139,6 +139,16 @@ class Tables:
         """List the live images of a project in order of id; do not change the list."""
         return self._listed("id", project_id)
 
+    def image_ids(self, project_id: int) -> list[int]:
+        """Return the ids of a project's live images, ascending."""
+        with self.lock:
+            return [image.id for image in self.by_id(project_id)]
+
+    def dataset_ids(self, project_id: int) -> list[int]:
+        """Return the ids of a project's datasets, ascending."""
+        with self.lock:
+            return [one.id for one in self.datasets.values() if one.project_id == project_id]
+
     def in_any_order(self, project_id: int) -> list[Image]:
         """List the live images of a project in the order of token mode; do not change the list."""
         return self._listed("scattered", project_id)

@@ -23,7 +23,7 @@ def alone(
     """Let one thread at a time change the world."""
 
     @functools.wraps(method)
-    def locked(self: World, *args: P.args, **kwargs: P.kwargs) -> R:
+    def locked(self: World, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self.lock:
             return method(self, *args, **kwargs)
 
@@ -33,7 +33,8 @@ def alone(
 class World(Tables):
     """A platform with one team, one workspace and an administrator, for a start.
 
-    Whatever changes an image in bulk gives all of them one `updated_at`, as a database does.
+    Whatever changes images in bulk gives all of them one `updated_at`, as a database does. Every public
+    method of this class can be called over HTTP too: ``POST /emulator/<name>`` with its arguments as JSON.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:

@@ -39,7 +39,6 @@ def defects() -> Iterator[list[Mapping[str, Any]]]:
     assert not met
 
 
-
 @pytest.fixture(params=["folder", "platform"])
 def source(request: pytest.FixtureRequest) -> FakeSource:
     return FakeSource(proves_absence=request.param == "folder")

@@ -43,8 +43,8 @@ class FakeSource:
 
     :param proves_absence: whether it is a folder
     :ivar hidden: projects that have vanished
-    :ivar faults: what befalls the next listings that are not empty, one each: before their last page they are found to be
-        ``partial``, or the source to be ``unavailable``; or they are ``empty``
+    :ivar faults: what befalls the next listings that are not empty, one each: before its last page one
+        is found to be ``partial``, or the source to be ``unavailable``; or it is ``empty``
     :ivar unreachable: images whose picture cannot be had
     :ivar ages: how often each image was touched, for whoever wants to know whether it was
     :ivar calls: listings by kind, and other calls
@@ -75,7 +75,9 @@ class FakeSource:
 
     # What people do to it.
 
-    def add(self, data: bytes, project_id: int = 1, name: str = "", dataset: int = 0, link: bool = False) -> int:
+    def add(
+        self, data: bytes, project_id: int = 1, name: str = "", dataset: int = 0, link: bool = False
+    ) -> int:
         """Put a picture there; a folder's file of that name is overwritten."""
         name = name or f"{next(self._numbers)}.png"
         return self._put(File(0, project_id, 10 * project_id + dataset, name, data, link))
@@ -184,6 +186,7 @@ class FakeSource:
         return Picture(file.data, content, "fake")
 
     async def changes(self) -> AsyncIterator[Mapping[int, Scope]]:
+        yield {}
         while True:
             while self._news:
                 yield self._news.pop(0)

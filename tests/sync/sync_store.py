@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from state.errors import Unavailable
 from state.model import Embedding, StoredImage
@@ -33,7 +33,7 @@ class FaultyStore(MemoryStore):
         if fault == "after":
             raise Unavailable("qdrant", "connection reset")
 
-    def _write(self) -> asynccontextmanager[None]:
+    def _write(self) -> AbstractAsyncContextManager[None]:
         return self._call(self.faults.pop(0) if self.faults else "")
 
     async def upsert(self, collection: str, points: Sequence[Embedding]) -> None:

@@ -37,15 +37,15 @@ class _Leaping(selectors.SelectSelector):
 
 
 class InlineExecutor(Executor):
-    """Does the work at once, in place of a pool of threads, so that every run is the same."""
+    """Does the work at once, in place of a pool of threads, so that every run is the same.
+
+    What the work raises is raised where it was asked for, which is where it would be awaited.
+    """
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        try:
-            future.set_result(work(*arguments, **named))
-        except Exception as error:  # noqa: BLE001 -- as a real pool does
-            future.set_exception(error)
+        future.set_result(work(*arguments, **named))
         return future

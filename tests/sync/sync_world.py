@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -95,7 +96,7 @@ class World:
     :ivar violations: promises that were broken, as they were noticed
     """
 
-    def __init__(self, directory: Path, source: FakeSource, seed: int = 0) -> None:
+    def __init__(self, directory: Path, source: FakeSource) -> None:
         self.directory = directory
         self.source = source
         self.store = FaultyStore()
@@ -104,7 +105,7 @@ class World:
         self.ahead = 1_700_000_000.0
         self.violations: list[str] = []
         self.forced = False
-        self.jitter: Callable[[float], float] = lambda longest: Random(seed).uniform(0, longest)
+        self.jitter: Callable[[float], float] = partial(Random(0).uniform, 0)
         self._proven: dict[int, tuple[int, int]] = {}
         self._daemon: Daemon | None = None
 

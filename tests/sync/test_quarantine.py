@@ -11,12 +11,14 @@ from sync_world import World
 DAY = 24 * 3600.0
 
 
-@pytest.mark.parametrize("bad", [broken(1), poison(1), b"", b"<html>"], ids=["torn", "poison", "empty", "html"])
+@pytest.mark.parametrize(
+    "bad", [broken(1), poison(1), b"", b"<html>"], ids=["torn", "poison", "empty", "html"]
+)
 async def test_a_picture_that_cannot_be_encoded_is_set_aside_with_a_reason(world: World, bad: bytes) -> None:
     world.source.add_many([picture(1), bad, picture(2)])
     await world.sweep()
     (aside,) = await world.daemon.controller.quarantined(1, 10)
-    assert (aside.content, aside.name) == (content_of(bad), "2.png")
+    assert (aside.content, aside.name) == (content_of(bad), world.source.files[aside.image_id].name)
     assert aside.reason
     assert world.stored() == world.wanted()
     assert await world.daemon.controller.up_to_date(1)

@@ -91,7 +91,9 @@ async def test_the_same_bytes_in_two_projects_at_once_are_encoded_once(world: Wo
     for project_id in (1, 2):
         world.source.add_many(map(picture, range(8)), project_id)
     await world.look_at_all_of(1, 2)
-    running = {one.project_id for one in world.daemon.controller.progress().values() if one.status == "running"}
+    running = {
+        one.project_id for one in world.daemon.controller.progress().values() if one.status == "running"
+    }
     assert running == {1, 2}
     await asyncio.sleep(10)
     assert (world.stored(1), world.stored(2)) == (world.wanted(1), world.wanted(2))

@@ -24,9 +24,7 @@ async def test_a_look_at_some_images_costs_no_listing(world: World, images: list
     assert world.source.calls == Counter(project=1, ids=1, page=1, fetch=1)
 
 
-async def test_one_label_in_a_large_project_costs_one_small_question(
-    world: World, images: list[int]
-) -> None:
+async def test_one_label_in_a_large_project_costs_one_small_question(world: World, images: list[int]) -> None:
     world.source.label(images[5])
     world.source.announce(images[5])
     await asyncio.sleep(1)

@@ -1,0 +1,1 @@
+"""Everything Supervisely: listing, news, pictures, flags, rights and collections. The SDK's only place."""

@@ -1,0 +1,166 @@
+"""Calls to the platform's methods, through its SDK, on our loop and under our time limits.
+
+The SDK's own retries sleep for up to a minute and its high-level calls guess what to ask; so its
+transport is used, with the bodies written out here and in the neighbours. Importing the SDK takes
+seconds, which is why it happens in a thread and only when a client is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from state.errors import Denied, Inconsistent, Invisible, Misconfigured, Rejected, Unavailable, UnknownCaller
+
+SERVICE = "source"
+
+CALL_SECONDS = 60.0
+"""Longest a call may take."""
+
+TRIES = 4
+"""How often a call that may be repeated is tried, before its project waits."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+"""Seconds between two tries; a server that asks for more makes the project wait instead."""
+
+Body = Mapping[str, Any]
+
+log = structlog.get_logger()
+
+
+class Client:
+    """The platform, asked with one token unless a call brings another.
+
+    :param api: the SDK's ``Api``
+    :param http: the SDK's HTTP library, for its exceptions
+    """
+
+    def __init__(self, api: Any, http: Any, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._api = api
+        self._http = http
+        self._sleep = sleep
+
+    @classmethod
+    async def open(
+        cls,
+        server: str,
+        token: str,
+        api_server: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> Client:
+        """Open a client.
+
+        :param server: the platform's address, as people know it
+        :param api_server: its address within a network, which includes ``/public/api``
+        :raises Misconfigured: when the SDK is not installed, or refuses the address
+        """
+        try:
+            sdk, http = await asyncio.to_thread(_import)
+        except ImportError as error:
+            raise Misconfigured("SOURCE", f"supervisely needs the extra `platform`: {error}") from error
+        try:
+            api = await asyncio.to_thread(
+                sdk.Api, server, token, api_server_address=api_server, ignore_task_id=True
+            )
+        except (ValueError, TypeError) as error:
+            raise Misconfigured("SERVER_ADDRESS", f"{server}: {error}") from error
+        # After the first error the SDK would ask for the server's version, blocking the loop.
+        api._version_check_completed = True
+        return cls(api, http, sleep)
+
+    @property
+    def server(self) -> str:
+        """The platform's address."""
+        return str(self._api.server_address)
+
+    async def post(
+        self, method: str, body: Body, *, token: str | None = None, repeatable: bool = True
+    ) -> Any:
+        """Call a method and return its answer.
+
+        :param repeatable: whether doing it twice does no harm
+        :raises Unavailable: when the server does not answer, or asks to wait
+        :raises UnknownCaller, Invisible: when the token is unknown, or may not see what is asked for
+        :raises Rejected: when the server does not accept the body
+        """
+        pause = FIRST_PAUSE
+        for last in (*[False] * (TRIES - 1 if repeatable else 0), True):
+            try:
+                return await self._once(method, body, token)
+            except Unavailable as problem:
+                if last or (problem.retry_after or 0.0) > LONGEST_PAUSE:
+                    raise
+                await self._sleep(max(pause, problem.retry_after or 0.0))
+                pause = min(2 * pause, LONGEST_PAUSE)
+        raise AssertionError("a last try either answers or raises")
+
+    async def _once(self, method: str, body: Body, token: str | None) -> Any:
+        headers = {"x-api-key": token} if token else None
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                response = await self._api.post_async(
+                    method,
+                    json=dict(body),
+                    headers=headers,
+                    retries=1,
+                    raise_error=True,
+                    timeout=CALL_SECONDS,
+                )
+            return response.json()
+        except self._http.HTTPStatusError as error:
+            raise _failure(method, error.response) from error
+        except (self._http.RequestError, TimeoutError) as error:
+            raise Unavailable(SERVICE, f"{method}: {type(error).__name__}") from error
+        except ValueError as error:
+            raise Unavailable(SERVICE, f"{method}: the answer is no JSON") from error
+
+    async def pages(self, method: str, body: Body) -> AsyncIterator[list[dict[str, Any]]]:
+        """Read a listing that goes by page number: for short ones, which nothing is concluded from.
+
+        :raises Inconsistent: when it does not add up to what the server says
+        """
+        count, number, pages = 0, 1, 1
+        total = 0
+        while number <= pages:
+            answer = await self.post(method, {**body, "page": number})
+            entities = answer["entities"]
+            count += len(entities)
+            total, pages = int(answer.get("total", count)), int(answer.get("pagesCount", 1))
+            yield entities
+            number += 1
+        if count != total:
+            raise Inconsistent(f"{method}: {count} listed of {total}")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._api.async_httpx_client is not None:
+            await self._api.async_httpx_client.aclose()
+
+
+def _import() -> tuple[Any, Any]:
+    return importlib.import_module("supervisely"), importlib.import_module("httpx")
+
+
+def _failure(method: str, response: Any) -> Unavailable | Denied | Rejected:
+    """Say what an error status means."""
+    status = response.status_code
+    if status == 401:
+        return UnknownCaller(f"{method}: the token is unknown")
+    if status in (403, 404):
+        return Invisible(f"{method}: not there, or not to be seen")
+    if status == 429 or status >= 500:
+        return Unavailable(
+            SERVICE, f"{method}: status {status}", _seconds(response.headers.get("retry-after"))
+        )
+    return Rejected(f"{method}: status {status}: {response.text[:200]}")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, float(retry_after)) if retry_after else None
+    except ValueError:
+        return None

@@ -1,0 +1,142 @@
+"""A Supervisely instance as a source: its projects with AI Search enabled.
+
+Of an image missing from one listing nothing is concluded; only a second look, seconds later, at exactly
+that image is proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from daemon.platform import listing
+from daemon.platform.client import Client
+from daemon.platform.news import News
+from daemon.platform.pictures import Pictures
+from state.errors import Inconsistent, Invisible
+from state.model import FULL, ImageRef, Picture, Project, Scope
+from state.ports import Journal
+
+FLAGS = ["embeddingsEnabled", "embeddingsInProgress", "embeddingsUpdatedAt"]
+
+ENABLED = {"field": "embeddingsEnabled", "operator": "=", "value": True}
+
+
+class PlatformSource:
+    """The `Source` of one instance.
+
+    :param interval: seconds between two looks at the platform's news
+    """
+
+    proves_absence = False
+
+    def __init__(
+        self,
+        client: Client,
+        pictures: Pictures,
+        journal: Journal,
+        interval: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.identity = client.server
+        self.fallback_routes = pictures.fallback_routes
+        self._client = client
+        self._pictures = pictures
+        self._news = News(client, journal)
+        self._interval = interval
+        self._sleep = sleep
+        self._surveyed: dict[int, tuple[Project, str]] = {}
+
+    async def survey(self) -> Mapping[Project, Scope]:
+        """List the projects with AI Search; one that is new here is looked at whole."""
+        rows = [row async for page in self._client.pages("projects.list.all", _survey_body()) for row in page]
+        earlier, self._surveyed = self._surveyed, {}
+        scopes: dict[Project, Scope] = {}
+        for row in rows:
+            project, changed = _project(row), str(row.get("updatedAt") or "")
+            self._surveyed[project.id] = (project, changed)
+            if project.id not in earlier:
+                scopes[project] = FULL
+            else:
+                scopes[project] = await self._news.since(project.id)
+        self._news.follow({int(row["teamId"]) for row in rows if row.get("teamId")}, self._surveyed.keys())
+        return scopes
+
+    async def project(self, ref: int | str) -> Project | None:
+        """Find a project by number, whether AI Search is enabled for it or not."""
+        if not isinstance(ref, int):
+            return None
+        if ref in self._surveyed:
+            return self._surveyed[ref][0]
+        try:
+            return _project(await self._client.post("projects.info", {"id": ref, "extraFields": FLAGS}))
+        except Invisible:
+            return None
+
+    async def projects_of(self, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
+        """Map each project to those of the images it holds, asking for each image."""
+        found: dict[int, frozenset[int]] = {}
+        for image_id in image_ids:
+            try:
+                row = await self._client.post("images.info", {"id": image_id})
+            except Invisible:
+                continue
+            number = int(row["projectId"])
+            found[number] = found.get(number, frozenset()) | {image_id}
+        return found
+
+    async def count(self, project_id: int) -> int:
+        """Return how many images the server counts in the project."""
+        return await listing.count(self._client, project_id)
+
+    async def images(self, project_id: int, scope: Scope) -> AsyncIterator[list[ImageRef]]:
+        """List images by what the scope names.
+
+        :raises Inconsistent: when the project is gone, or the listing does not add up
+        """
+        try:
+            async for page in self._listing(project_id, scope):
+                yield page
+        except Invisible as error:
+            raise Inconsistent("the project is gone, or not to be seen") from error
+
+    def _listing(self, project_id: int, scope: Scope) -> AsyncIterator[list[ImageRef]]:
+        if scope.full:
+            return listing.whole_project(self._client, project_id)
+        if scope.since is not None:
+            return listing.changed_since(self._client, project_id, scope.since)
+        return listing.some_images(self._client, project_id, scope.ids)
+
+    async def fetch(self, image: ImageRef) -> Picture:
+        """Fetch a picture by the best route that works.
+
+        :raises Rejected, Inconsistent: as `Pictures.fetch`
+        """
+        return await self._pictures.fetch(image)
+
+    async def changes(self) -> AsyncIterator[Mapping[int, Scope]]:
+        """Ask the platform for news, again and again."""
+        while True:
+            yield await self._news.latest()
+            await self._sleep(self._interval)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pictures.close()
+        await self._client.close()
+
+
+def _survey_body() -> dict[str, Any]:
+    return {
+        "skipExported": True,
+        "extraFields": FLAGS,
+        "filter": [ENABLED],
+        "sort": "id",
+        "sort_order": "asc",
+    }
+
+
+def _project(row: Mapping[str, Any]) -> Project:
+    enabled = row.get("embeddingsEnabled")
+    return Project(int(row["id"]), str(row.get("name") or row.get("title") or ""), enabled is not False)

@@ -1,0 +1,56 @@
+"""``python -m tests.platform_emulator``: the platform alone, with something on it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+from .emulator import Emulator
+from .pictures import photographs
+from .world import World
+
+
+def filled(projects: int, images: int, user: str) -> tuple[World, str]:
+    """Make a world of photographs and painted pictures; return it, and a user's token who may read it."""
+    world = World()
+    token = world.user(user)
+    found = list(photographs())
+    for number in range(1, projects + 1):
+        project_id = world.project(f"project {number}")
+        mine = found[number - 1 :: projects][:images]
+        top = world.dataset(project_id, "photographs")
+        world.add(top, [data for _, data in mine], names=[name for name, _ in mine])
+        world.add(world.dataset(project_id, "painted", top), count=images - len(mine))
+        world.grant(token, project_id, write=True)
+    return world, token
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m tests.platform_emulator", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--projects", type=int, default=3)
+    parser.add_argument("--images", type=int, default=300, help="in all")
+    parser.add_argument("--app", help="where the daemon listens, such as http://127.0.0.1:8000")
+    chosen = parser.parse_args()
+    world, token = filled(chosen.projects, max(0, chosen.images) // max(1, chosen.projects), "somebody")
+    task = ""
+    if chosen.app:
+        task = f"TASK_ID={world.register_app(chosen.app)}\n"
+        world.register_ai_search(chosen.app)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with Emulator(world, chosen.port) as emulator:
+        sys.stdout.write(
+            f"SERVER_ADDRESS={emulator.address}\nAPI_TOKEN={world.admin_token}\nUSER_TOKEN={token}\n"
+            f"IMGPROXY_ADDRESS={emulator.address}/imgproxy\n{task}"
+        )
+        sys.stdout.flush()
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()
