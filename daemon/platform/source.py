@@ -103,9 +103,10 @@ class PlatformSource:
 
     def _listing(self, project_id: int, scope: Scope) -> AsyncIterator[list[ImageRef]]:
         if scope.full:
-            return listing.whole_project(self._client, project_id)
+            return self._news.noting(project_id, listing.whole_project(self._client, project_id))
         if scope.since is not None:
-            return listing.changed_since(self._client, project_id, scope.since)
+            changed = listing.changed_since(self._client, project_id, scope.since)
+            return self._news.noting(project_id, changed)
         return listing.some_images(self._client, project_id, scope.ids)
 
     async def fetch(self, image: ImageRef) -> Picture:

@@ -9,19 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 import psutil
+from daemon_asked import Costs, DaemonAsked
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 30.0
 END_SECONDS = 45.0
-ASK_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
 POLL_SECONDS = 0.03
 LOG_TAIL_LINES = 20
@@ -30,38 +26,10 @@ READY, ANSWERED = '"event": "daemon.ready"', '"event": "request.answered"'
 Seen = TypeVar("Seen")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    text: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What was done to keep the index right, by the counters of ``/metrics``."""
-
-    encoded: int = 0
-    reused: int = 0
-    retagged: int = 0
-    removed: int = 0
-
-    def since(self, earlier: Costs) -> Costs:
-        return Costs(
-            self.encoded - earlier.encoded,
-            self.reused - earlier.reused,
-            self.retagged - earlier.retagged,
-            self.removed - earlier.removed,
-        )
-
-
-class LiveDaemon:
+class LiveDaemon(DaemonAsked):
     """One daemon after the other on the same folder and state.
 
-    :param directory: holds the state, the log and, unless `images` says otherwise, the pictures
+    :param directory: holds the pictures, the state and the log
     :param program: what Python runs in place of ``-m daemon``
     :param environment: settings beside the folder's and the state's
     """
@@ -69,12 +37,11 @@ class LiveDaemon:
     def __init__(
         self,
         directory: Path,
-        images: Path | None = None,
         program: Sequence[str] = ("-m", "daemon"),
         **environment: str,
     ) -> None:
-        self.images = images or directory / "images"
-        self.images.mkdir(parents=True, exist_ok=True)
+        self.images = directory / "images"
+        self.images.mkdir()
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
@@ -86,7 +53,6 @@ class LiveDaemon:
             **environment,
         }
         self.url = ""
-        self._directory = directory
         self._program = program
         self._log = directory / "daemon.log"
         self._earlier_lives = 0
@@ -117,7 +83,7 @@ class LiveDaemon:
         (found,) = Path(self.environment["STATE_DIR"]).iterdir()
         return found
 
-    def launch(self, **environment: str) -> subprocess.Popen[bytes]:
+    def launch(self, **environment: str) -> None:
         """Start the process, whatever becomes of it; these settings are this life's only."""
         self._earlier_lives = len(self.log)
         with self._log.open("ab") as log:
@@ -131,7 +97,6 @@ class LiveDaemon:
                 start_new_session=True,
             )
         self.url = ""
-        return self._process
 
     def start(self, **environment: str) -> LiveDaemon:
         """Start the process and wait until it is ready."""
@@ -151,31 +116,6 @@ class LiveDaemon:
             text=True,
             timeout=COMMAND_SECONDS,
         )
-
-    def get(self, path: str, token: str | None = None) -> Answer:
-        return self._ask("GET", path, None, token)
-
-    def post(self, path: str, body: Mapping[str, object] | None = None, token: str | None = None) -> Answer:
-        return self._ask("POST", path, body or {}, token)
-
-    def metrics(self) -> dict[str, float]:
-        """Return every series, without the prefix they share."""
-        lines = (line for line in self.get("/metrics").text.splitlines() if not line.startswith("#"))
-        pairs = (line.rsplit(" ", 1) for line in lines)
-        return {name.removeprefix("embedsync_"): float(value) for name, value in pairs}
-
-    def costs(self) -> Costs:
-        metrics = self.metrics()
-        kinds = ("encoded", "reused", "retagged", "removed")
-        return Costs(*(int(metrics[f"images_{kind}_total"]) for kind in kinds))
-
-    def projects(self) -> dict[str, dict[str, Any]]:
-        """Return where the projects stand that are there, by name."""
-        return {one["name"]: one for one in self.get("/status").json["projects"] if not one["gone"]}
-
-    def indexed(self) -> dict[str, int]:
-        """Return how many images of each project are fresh; projects without any are left out."""
-        return {name: one["fresh"] for name, one in self.projects().items() if one["fresh"]}
 
     def wait_for(self, indexed: Mapping[str, int], seconds: float = 30.0) -> None:
         """Wait until exactly these counts are indexed and nothing is being done any more."""
@@ -206,17 +146,6 @@ class LiveDaemon:
             raise AssertionError(f"{failure}: {expected}, but {spent}") from None
         assert self.wanting(project) == {}
         assert self.costs().since(before) == expected
-
-    def wanting(self, project: str) -> dict[str, int]:
-        """Return what a sync would do, by action; looking at every file afresh."""
-        answer = self.post("/embeddings", {"project_id": project, "dry_run": True})
-        (plan,) = answer.json["plans"]
-        return {action: count for action, count in plan["counts"].items() if count and action != "keep"}
-
-    def found(self, project: str, **query: object) -> list[str]:
-        """Search, and return the paths of what was found."""
-        answer = self.post("/search", {"project_id": project, **query})
-        return [item["path"] for item in answer.json.get("items", ())] if answer.status == 200 else []
 
     def wait_until(self, seen: Callable[[], Seen], seconds: float) -> Seen:
         """Ask again and again until the answer is truthy; return it."""
@@ -271,22 +200,6 @@ class LiveDaemon:
         """Return the URL that this life's log names."""
         lines = self.life.splitlines() if READY in self.life else ()
         return next((json.loads(line)["url"] for line in lines if READY in line), "")
-
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None, token: str | None) -> Answer:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=ASK_SECONDS)
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            return Answer(response.status, response.read().decode())
-        except (ConnectionError, HTTPException) as error:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)
-            raise AssertionError(f"exit code {self.process.returncode}: {error!r}") from error
-        finally:
-            connection.close()
 
 
 def ended(process: psutil.Process) -> bool:

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from live_daemon import Costs, LiveDaemon
+from daemon_asked import Costs
+from live_daemon import LiveDaemon
 from painted import COLOURS, fill, painted
 
 from daemon.folder import samples

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from counting_daemon import encodings
-from live_daemon import Costs, LiveDaemon
+from daemon_asked import Costs
+from live_daemon import LiveDaemon
 from live_fixtures import Maker
 from painted import fill
 

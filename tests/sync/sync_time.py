@@ -9,6 +9,10 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 
+BUSY_STEPS = 50_000
+"""So many steps of the loop without a wait mean that somebody runs in circles."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock stands still while there is work, and leaps to the next timer."""
 
@@ -27,11 +31,17 @@ class _Leaping(selectors.SelectSelector):
     def __init__(self, leap: Callable[[float], None]) -> None:
         super().__init__()
         self._leap = leap
+        self._steps = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if not ready:
+        self._steps += 1
+        if self._steps > BUSY_STEPS:
+            self._steps = 0
+            raise AssertionError("there is always something to do, and time stands still")
+        if not ready and timeout != 0:
             assert timeout is not None, "everything waits for something that never comes"
+            self._steps = 0
             self._leap(timeout)
         return ready
 
