@@ -13,6 +13,7 @@ from typing import NoReturn
 import structlog
 
 from daemon.board import Board
+from daemon.display import Undisplayed
 from daemon.removals import Removals
 from daemon.sync import Sync
 from daemon.worklist import Worklist
@@ -29,7 +30,7 @@ from state.model import (
     Start,
     TaskStatus,
 )
-from state.ports import Encoder, Journal, Source, Store
+from state.ports import Display, Encoder, Journal, Source, Store
 
 GONE_SECONDS = 24 * 3600.0
 """How long the vectors of a project that is gone are kept."""
@@ -66,10 +67,12 @@ class Controller:
         metrics: Metrics,
         clock: Callable[[], float],
         now: Callable[[], float],
+        display: Display | None = None,
     ) -> None:
         self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
         self._sync, self._removals, self._worklist, self._board = sync, removals, worklist, board
         self._metrics = metrics
+        self._display = display or Undisplayed()
         self._clock = clock
         self._now = now
         self._projects: dict[int, Project] = {}
@@ -161,6 +164,7 @@ class Controller:
                     del self._looks[project_id]
             if look.cancelled():
                 self._board.end(project_id, TaskStatus.CANCELLED, whole=False)
+                self._display.ended(project_id, None, worked=False)
                 self._worklist.done(project_id)
                 log.info("project.cancelled", project_id=project_id)
             async with self._ended:
@@ -177,6 +181,7 @@ class Controller:
             outcome = await self._sync.look(project, scope)
         except EmbedsyncError as problem:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
+            self._display.ended(project_id, str(problem), worked=False)
             retry_after = problem.retry_after if isinstance(problem, Unavailable) else None
             self._worklist.failed(project_id, scope, str(problem), retry_after)
             log.warning("project.waits", project_id=project_id, problem=str(problem))
@@ -187,6 +192,7 @@ class Controller:
             log.exception("project.defect", project_id=project_id)
             return
         self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full, left=len(outcome.left))
+        self._display.ended(project_id, None, worked=bool(outcome.encoded or outcome.reused))
         if outcome.problem:
             left = Scope(ids=frozenset(outcome.left))
             self._worklist.failed(project_id, left, str(outcome.problem), outcome.problem.retry_after)

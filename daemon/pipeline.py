@@ -45,6 +45,20 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch.
+
+    :param changes: all it was about
+    :param image_ids: those of its images that have their vector now
+    """
+
+    changes: Sequence[Change]
+    image_ids: Sequence[int]
+    encoded: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of the pipeline.
 
@@ -140,11 +154,11 @@ class Pipeline:
         collection: str,
         epoch: int,
         changes: AsyncIterator[Change],
-        on_written: Callable[[Sequence[Change], int, int], None],
+        on_written: Callable[[Written], None],
     ) -> Outcome:
         """Encode what comes out of `changes` and write it under `epoch`.
 
-        :param on_written: told of each batch: what it was about, how much of it was encoded, and reused
+        :param on_written: told of each batch
 
         :raises Inconsistent: what the listing behind `changes` raises
         """
@@ -223,7 +237,7 @@ class Pipeline:
         epoch: int,
         batch: list[_Ready],
         outcome: Outcome,
-        on_written: Callable[[Sequence[Change], int, int], None],
+        on_written: Callable[[Written], None],
     ) -> None:
         contents = {one.content for one in batch}
         while twins := [self._in_flight[content] for content in contents if content in self._in_flight]:
@@ -231,18 +245,18 @@ class Pipeline:
         written = asyncio.get_running_loop().create_future()
         self._in_flight.update(dict.fromkeys(contents, written))
         try:
-            encoded, reused = await self._encode_and_write(collection, epoch, batch, outcome)
+            done = await self._encode_and_write(collection, epoch, batch, outcome)
         finally:
             for content in contents:
                 del self._in_flight[content]
             written.set_result(None)
-        outcome.encoded += encoded
-        outcome.reused += reused
-        on_written([one.change for one in batch], encoded, reused)
+        outcome.encoded += done.encoded
+        outcome.reused += done.reused
+        on_written(done)
 
     async def _encode_and_write(
         self, collection: str, epoch: int, batch: list[_Ready], outcome: Outcome
-    ) -> tuple[int, int]:
+    ) -> Written:
         wanted = {one.content for one in batch if _may_reuse(one.change)}
         found = await self._store.with_contents(collection, wanted) if wanted else {}
         fresh = {
@@ -266,7 +280,12 @@ class Pipeline:
         await self._set_aside(collection, rejected)
         outcome.quarantined.update(one.change.wanted.id for one, _ in rejected)
         encoded = sum(not isinstance(one, Rejected) for one in vectors.values())
-        return encoded, len(points) - encoded
+        return Written(
+            changes=[one.change for one in batch],
+            image_ids=[point.image.id for point in points],
+            encoded=encoded,
+            reused=len(points) - encoded,
+        )
 
     async def _encode(self, pixels: dict[str, Pixels | Rejected]) -> dict[str, Vectors | Rejected]:
         results: dict[str, Vectors | Rejected] = {

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from daemon.board import Board, Standing
+from daemon.display import Undisplayed
 from daemon.failpoints import Failpoints
-from daemon.pipeline import Outcome, Pipeline
+from daemon.pipeline import Outcome, Pipeline, Written
 from daemon.removals import Removals
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
@@ -31,7 +32,7 @@ from state.model import (
     Scope,
     StoredImage,
 )
-from state.ports import Encoder, Forced, Journal, Source, Store
+from state.ports import Display, Encoder, Forced, Journal, Source, Store
 
 AT_ONCE = 256
 """Changes looked up and written together."""
@@ -100,12 +101,14 @@ class Sync:
         failpoints: Failpoints,
         now: Callable[[], float],
         epoch: int,
+        display: Display | None = None,
     ) -> None:
         self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
         self._pipeline, self._removals, self._worklist, self._board = pipeline, removals, worklist, board
         self._metrics = metrics
         self._failpoints = failpoints
         self._now = now
+        self._display = display or Undisplayed()
         self.epoch = epoch
 
     @property
@@ -130,11 +133,12 @@ class Sync:
         if (await self._store.pointers()).get(project.id) is None:
             await self._store.set_pointer(project.id, look.collection)
 
-        def written(changes: Sequence[Change], encoded: int, reused: int) -> None:
-            self._metrics.images_encoded.inc(encoded)
-            self._metrics.images_reused.inc(reused)
-            look.standing.current += len(changes)
-            look.standing.outdated -= sum(change.stored is not None for change in changes)
+        def written(batch: Written) -> None:
+            self._metrics.images_encoded.inc(batch.encoded)
+            self._metrics.images_reused.inc(batch.reused)
+            self._display.written(project.id, batch.image_ids)
+            look.standing.current += len(batch.changes)
+            look.standing.outdated -= sum(change.stored is not None for change in batch.changes)
 
         outcome = await self._pipeline.run(look.collection, epoch, self._encodings(look), written)
         self._worklist.diffed(project.id)
@@ -180,11 +184,14 @@ class Sync:
         steps = self._steps(look.project.id, look.scope, look.collection, look.forced)
         async for step in steps:
             look.standing.current += step.fresh
+            if step.unshown:
+                self._display.written(look.project.id, step.unshown)
             look.listed += step.fresh + sum(change.image is not None for change in step.changes)
             look.standing.total = max(look.standing.total, look.listed)
             look.stored += step.fresh + sum(change.stored is not None for change in step.changes)
             for chunk in _chunks(step.changes):
                 self._board.stale(look.standing)
+                self._display.began(look.project.id)
                 parts = await self._sort(look.collection, chunk, look.forced)
                 await self._leave_aside(look, parts.unreadable)
                 await self._write_cheap(look, parts)
@@ -272,6 +279,7 @@ class Sync:
         if reused:
             await self._store.upsert(look.collection, reused)
             self._metrics.images_reused.inc(len(reused))
+            self._display.written(look.project.id, [point.image.id for point in reused])
             look.reused += len(reused)
         if retagged:
             await self._store.retag(look.collection, retagged)

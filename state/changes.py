@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
@@ -25,10 +25,14 @@ HELD_ABOVE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one stretch of ids needs: how many images are fresh, and a change for each other one."""
+    """What one stretch of ids needs: how many images are fresh, and a change for each other one.
+
+    :param unshown: fresh images whose embedding the source's users do not see
+    """
 
     fresh: int
     changes: list[Change]
+    unshown: list[int] = field(default_factory=list)
 
 
 async def diff(
@@ -67,8 +71,11 @@ def compare(
         if (change := _change(image, proofs.pop(image.id, None), forced, fallback_routes))
     ]
     fresh = len(wanted) - len(changes)
+    unshown = {image.id for image in wanted if not image.shown}.difference(
+        change.image_id for change in changes
+    )
     changes += [Change(Action.REMOVE, Reason.GONE, None, proof) for proof in proofs.values()]
-    return Step(fresh, changes)
+    return Step(fresh, changes, sorted(unshown))
 
 
 def _change(

@@ -42,6 +42,7 @@ class ImageRef:
 
     :param content: hash of its bytes; ``None`` where only fetching the picture tells
     :param updated_at: the source's own mark of change, compared for equality only
+    :param shown: whether the source's users see that it has an embedding; decides nothing else
     """
 
     id: int
@@ -51,6 +52,7 @@ class ImageRef:
     content: str | None
     path: str = ""
     updated_at: str = ""
+    shown: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,6 +270,19 @@ class Forced(Protocol):
         """Whether this proof is older than the wish."""
 
 
+class Display(Protocol):
+    """What the source's own users are shown of our work; decides nothing, and holds nobody up."""
+
+    def began(self, project_id: int) -> None:
+        """Embeddings of the project are being made."""
+
+    def written(self, project_id: int, image_ids: Collection[int]) -> None:
+        """These images have their embedding."""
+
+    def ended(self, project_id: int, problem: str | None, worked: bool) -> None:
+        """A look at the project has ended, well or with a problem; `worked`: something was made."""
+
+
 class Syncs(Protocol):
     """What the handlers may ask of the daemon."""
 

@@ -146,4 +146,5 @@ def _image(row: Row, project_id: int) -> ImageRef:
         content=row.get("hash") or None,
         path=str(row.get("fullStorageUrl") or row.get("link") or ""),
         updated_at=str(row.get("updatedAt") or ""),
+        shown=row.get("embeddingsUpdatedAt") is not None,
     )

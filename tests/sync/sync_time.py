@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-
 BUSY_STEPS = 50_000
 """So many steps of the loop without a wait mean that somebody runs in circles."""
 

@@ -156,6 +156,15 @@ class TestWhenMuchVanishesAtOnce:
             await world.sweep(120)
         assert len(world.stored()) == 60
 
+    async def test_it_is_forgotten_with_its_project(self, world: World, images: list[int]) -> None:
+        world.source.delete(*images[:55])
+        await world.sweep()
+        world.source.hidden.add(1)
+        await world.sweep(DAY)
+        await world.sweep()
+        assert world.stored() == {}
+        assert await world.held() == 0
+
     async def test_it_goes_at_once_when_a_person_says_so(self, world: World, images: list[int]) -> None:
         world.source.delete(*images[:55])
         await world.sweep()
