@@ -18,7 +18,7 @@ run: $(VENV)/run.stamp $(if $(IMAGES_DIR),,$(SAMPLES)/.filled)  ## Start the dae
 	IMAGES_DIR="$(or $(IMAGES_DIR),$(SAMPLES))" exec $(BIN)/python -m daemon run
 
 test: $(VENV)/dev.stamp  ## Install everything and pass the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint test  ## What a developer runs: style, types, import rules, tests.
 

@@ -50,6 +50,8 @@ async def world(source: FakeSource, tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path, source)
     await world.start()
     await asyncio.sleep(0.5)
-    yield world
-    world.check()
-    await world.stop()
+    try:
+        yield world
+        world.check()
+    finally:
+        await world.stop()
