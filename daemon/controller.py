@@ -219,8 +219,9 @@ class Controller:
         if not force and project_id in self._looks:
             return Start.RUNNING
         if force:
-            self._sync.epoch = await self._store.next_epoch()
-            await self._journal.force(project_id, image_ids, self._sync.epoch)
+            epoch = await self._store.next_epoch()
+            self._sync.epoch = max(epoch, self._sync.epoch)
+            await self._journal.force(project_id, image_ids, epoch)
         elif not self._worklist.queued(project_id) and await self._nothing_to_do(project_id, image_ids):
             return Start.NOTHING
         self._worklist.mark(project_id, _scope(image_ids), at_once=True)

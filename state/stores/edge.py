@@ -155,7 +155,7 @@ class EdgeStore:
             await self._process.call("upsert", collection, rows[part], body=matrix[part].tobytes())
 
     async def retag(self, collection: str, images: Sequence[StoredImage]) -> None:
-        """Replace the payloads of stored points; their vectors stay, and unknown ids are ignored."""
+        """Replace the payloads of those stored points that were made from the same content."""
         self._encoder(collection)
         await self._check_space()
         check_texts(images)

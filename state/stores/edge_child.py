@@ -97,10 +97,14 @@ def upsert(shard: EdgeShard, body: memoryview, rows: Sequence[Row]) -> Answer:
 
 
 def retag(shard: EdgeShard, body: memoryview, rows: Sequence[Row]) -> Answer:
-    """Replace the payloads of those points that exist; the engine fails on one that does not."""
-    known = {record.id for record in shard.retrieve([row[0] for row in rows], False, False)}
+    """Replace the payloads of those points that were made from the same content.
+
+    The engine fails on a point that does not exist.
+    """
+    found = shard.retrieve([row[0] for row in rows], ["content"], False)
+    stored = {record.id: (record.payload or {}).get("content") for record in found}
     for row in rows:
-        if row[0] in known:
+        if stored.get(row[0]) == row[1 + FIELDS.index("content")]:
             shard.update(UpdateOperation.overwrite_payload([row[0]], _payload(row)))
     return len(rows), b""
 

@@ -72,11 +72,11 @@ class MemoryStore:
             stored[point.image.id] = replace(point, vector=row)
 
     async def retag(self, collection: str, images: Sequence[StoredImage]) -> None:
-        """Replace the payloads of stored points; their vectors stay, and unknown ids are ignored."""
+        """Replace the payloads of those stored points that were made from the same content."""
         stored = self._collection(collection)
         check_texts(images)
         for image in images:
-            if image.id in stored:
+            if image.id in stored and stored[image.id].image.content == image.content:
                 stored[image.id] = replace(stored[image.id], image=image)
 
     async def remove(self, collection: str, project_id: int, ids: Collection[int]) -> int:

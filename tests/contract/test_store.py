@@ -177,6 +177,12 @@ async def test_a_retag_replaces_proofs_and_keeps_vectors(store: Store, collectio
     assert await store.projects(collection) == {1: 1, 4: 1}
 
 
+async def test_a_point_made_anew_keeps_its_proof_when_it_is_retagged(store: Store, collection: str) -> None:
+    await store.upsert(collection, embeddings([1]))
+    await store.retag(collection, [stored(1, content="its former bytes", name="new.jpg")])
+    assert await store.images(collection, [1]) == [stored(1)]
+
+
 async def test_a_removal_takes_only_what_still_belongs_to_the_project(store: Store, collection: str) -> None:
     await store.upsert(collection, embeddings([1, 2, 3]) + embeddings([4], project_id=2))
     assert await store.remove(collection, 1, [1, 2, 4, 99]) == 2

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from sync_pictures import picture
 from sync_world import World
+
+from state.model import StoredImage
 
 
 async def test_every_picture_is_encoded_once(world: World) -> None:
@@ -117,3 +120,24 @@ async def test_replaced_bytes_are_encoded_and_nothing_else(world: World) -> None
     await world.sweep()
     assert world.stored() == world.wanted()
     assert world.encoded == 11
+
+
+@pytest.mark.parametrize("source", ["platform"], indirect=True)
+async def test_a_late_rename_puts_no_vector_under_bytes_it_was_not_made_from(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = world.source.add(picture(1))
+    await world.sweep()
+    world.source.rename(image, "new.png")
+    retag = world.store.retag
+
+    async def late(collection: str, images: Sequence[StoredImage]) -> None:
+        monkeypatch.setattr(world.store, "retag", retag)
+        world.source.move(image, project_id=2)
+        world.source.replace(image, picture(3))
+        await world.look_at_all_of(2, seconds=5)
+        await retag(collection, images)
+
+    monkeypatch.setattr(world.store, "retag", late)
+    await world.look_at_all_of(1, seconds=20)
+    assert world.stored(2) == world.wanted(2)
