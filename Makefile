@@ -9,13 +9,16 @@ SAMPLES := var/samples
 HAS_UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint nightly bench lock audit clean
+.PHONY: help run run-platform test check lint nightly bench lock audit clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/run.stamp $(if $(IMAGES_DIR),,$(SAMPLES)/.filled)  ## Start the daemon; IMAGES_DIR=~/Pictures for your own pictures.
 	IMAGES_DIR="$(or $(IMAGES_DIR),$(SAMPLES))" exec $(BIN)/python -m daemon run
+
+run-platform: $(VENV)/dev.stamp  ## Start an emulated Supervisely platform and the daemon against it.
+	$(BIN)/python -m tests.platform_emulator --run
 
 test: $(VENV)/dev.stamp  ## Install everything and pass the tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -34,11 +37,13 @@ nightly: $(VENV)/dev.stamp  ## The long versions of the tests.
 bench: $(VENV)/dev.stamp  ## Measure everything that docs/performance.md claims.
 	$(BIN)/python -m benchmarks
 
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+
 lock:  ## Resolve the dependencies anew (needs uv).
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command 'make lock' pyproject.toml -o requirements/run.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' pyproject.toml --all-extras -c requirements/run.lock -o requirements/all.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' pyproject.toml --all-extras --group dev -c requirements/all.lock -o requirements/dev.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' --no-deps requirements/samples.in -c requirements/all.lock -o requirements/samples.lock
+	$(COMPILE) --upgrade pyproject.toml --all-extras -o requirements/all.lock
+	$(COMPILE) --upgrade pyproject.toml -c requirements/all.lock -o requirements/run.lock
+	$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -c requirements/all.lock -o requirements/dev.lock
+	$(COMPILE) --upgrade --no-deps requirements/samples.in -c requirements/all.lock -o requirements/samples.lock
 
 audit: $(VENV)/dev.stamp  ## Look for known vulnerabilities (needs the internet).
 	$(BIN)/python -m pip_audit --require-hashes --disable-pip -r requirements/all.lock

@@ -21,6 +21,7 @@ from handlers.metrics import Metrics
 from state.errors import EmbedsyncError, Inconsistent, Invisible, Unavailable
 from state.model import (
     FULL,
+    NOTHING,
     Plan,
     Progress,
     Project,
@@ -131,7 +132,7 @@ class Controller:
             await self._gone(project_id)
         sweep, self._sweep_wanted = self._sweep_wanted, False
         for project, scope in found.items():
-            if project.enabled:
+            if project.enabled and scope != NOTHING:
                 self._worklist.mark(project.id, FULL if sweep else scope, at_once=recovered)
 
     async def _gone(self, project_id: int) -> None:

@@ -16,3 +16,6 @@ class Undisplayed:
 
     def ended(self, project_id: int, problem: str | None, worked: bool) -> None:
         """Show nothing."""
+
+    async def settled(self) -> None:
+        """Wait for nothing."""

@@ -46,7 +46,7 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("apscheduler", "watchfiles", "aiohttp.access", "asyncio"):
+    for chatty in ("apscheduler", "watchfiles", "httpx", "httpcore", "aiohttp.access", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[

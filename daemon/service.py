@@ -75,7 +75,7 @@ async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
     eternal: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "follow": controller.follow,
         "survey": controller.survey_when_wanted,
-        "removals": parts.removals.run,
+        **parts.roots,
         **{f"look-{number}": controller.work for number in range(settings.sync_concurrency)},
     }
     roots = [asyncio.create_task(work(), name=name) for name, work in eternal.items()]

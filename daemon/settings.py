@@ -19,8 +19,11 @@ from state.errors import Misconfigured
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
-LATER = ("QDRANT_HOST", "CLIP_HOST", "SERVER_ADDRESS", "API_TOKEN", "SUPERVISELY_API_ACCESS_TOKEN")
+LATER = ("QDRANT_HOST", "CLIP_HOST")
 """Names of the services that this version cannot use yet; set, they are refused and not ignored."""
+
+UNUSED = ("GENERATOR_HOST",)
+"""Names that deployments of earlier services set, and that mean nothing here."""
 
 
 def setting(
@@ -46,7 +49,29 @@ class Settings:
         Path("~/.local/state/embedsync"),
         "Where vectors and the journal live; each folder of pictures gets a directory of its own in it.",
     )
-    source: Literal["folder"] = setting("folder", "Where the pictures come from.")
+    source: Literal["auto", "folder", "supervisely"] = setting(
+        "auto", "Where the pictures come from; `auto`: the platform where its address and a token are set."
+    )
+    server_address: str | None = setting(None, "The Supervisely platform's address, as people know it.")
+    supervisely_api_server_address: str | None = setting(
+        None, "The platform's API within its own network; includes `/public/api`."
+    )
+    api_token: str | None = setting(
+        None, "The daemon's own token on the platform; an administrator's.", secret=True
+    )
+    supervisely_api_access_token: str | None = setting(
+        None,
+        "In place of `API_TOKEN`, with an internal address: what the platform gives one for.",
+        secret=True,
+    )
+    imgproxy_address: str | None = setting(
+        None, "An imgproxy that makes previews; without it the platform's own are used."
+    )
+    imgproxy_concurrency: int = setting(2, "Pictures fetched from the platform at once.", least=1, most=256)
+    link_hosts: tuple[str, ...] = setting((), "Hosts that linked pictures may be fetched from.")
+    news_seconds: float = setting(
+        30.0, "How often the platform is asked for news.", unit="seconds", least=0.1, most=86_400
+    )
     encoder: Literal["auto", "palette"] = setting(
         "auto", "What makes the vectors. `palette` knows colour, light and texture, and needs no weights."
     )
@@ -112,10 +137,28 @@ class Settings:
     failpoints: str = setting("", "For tests only: places that fail on purpose, `name=action:n,…`.")
 
     def __post_init__(self) -> None:
-        if not self.auth_token and not _is_loopback(self.host):
+        if self.on_platform:
+            self._check_platform()
+        elif not self.auth_token and not _is_loopback(self.host):
             raise Misconfigured("HOST", f"{self.host} is beyond loopback, which needs AUTH_TOKEN to be set")
         if not self.qdrant_prefix.replace("_", "").replace("-", "").isalnum():
             raise Misconfigured("QDRANT_PREFIX", "only letters, digits, - and _ are allowed")
+
+    @property
+    def on_platform(self) -> bool:
+        """Whether the pictures come from the platform."""
+        token = self.api_token or self.supervisely_api_access_token
+        return self.source == "supervisely" or bool(self.source == "auto" and self.server_address and token)
+
+    def _check_platform(self) -> None:
+        if self.server_address is None:
+            raise Misconfigured("SERVER_ADDRESS", "name the platform's address")
+        if not (self.api_token or self.supervisely_api_access_token):
+            raise Misconfigured("API_TOKEN", "the platform needs a token")
+        if self.encoder == "auto":
+            raise Misconfigured(
+                "ENCODER", "CLIP is not part of this version yet; say `palette` if you mean it"
+            )
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -125,7 +168,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """
     for name in LATER:
         if _value(environment, name):
-            raise Misconfigured(name, "this version works on a folder, with embedded parts only; unset it")
+            raise Misconfigured(name, "this version has its encoder and its store embedded; unset it")
     kinds = get_type_hints(Settings)
     given: dict[str, Any] = {}
     for one in fields(Settings):
@@ -175,6 +218,8 @@ def _parse(name: str, text: str, kind: Any, meta: Mapping[str, Any]) -> object:
             return _in_range(name, kind(text), meta)
         if Path in (kind, *choices):
             return Path(text)
+        if kind == tuple[str, ...]:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
         if kind == Networks:
             return tuple(ip_network(part.strip(), strict=False) for part in text.split(","))
     except (ValueError, OverflowError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from daemon.controller import Controller
 from daemon.encoders import canary
 from daemon.encoders.palette import PaletteEncoder
 from daemon.failpoints import Failpoints
-from daemon.folder.source import FolderSource
 from daemon.removals import Removals
 from daemon.settings import Settings
+from daemon.sources import RootTask, identity, open_source
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.app import create_app
@@ -47,21 +47,10 @@ class Parts:
     store: Store
     encoder: Encoder
     controller: Controller
-    removals: Removals
+    metrics: Metrics
+    settled: Callable[[], Awaitable[None]]
+    roots: Mapping[str, RootTask]
     app: web.Application
-
-
-def images_root(settings: Settings) -> Path:
-    """Return the real path of the folder of pictures.
-
-    :raises Misconfigured: when there is none
-    """
-    if settings.images_dir is None:
-        raise Misconfigured("IMAGES_DIR", "name a folder of pictures")
-    root = settings.images_dir.expanduser()
-    if not root.is_dir():
-        raise Misconfigured("IMAGES_DIR", f"{root} is not a directory")
-    return root.resolve()
 
 
 def state_directory(settings: Settings) -> Path:
@@ -74,8 +63,7 @@ def state_directory(settings: Settings) -> Path:
 
 def prefix(settings: Settings) -> str:
     """Return the first part of the names of this source's collections."""
-    identity = os.fsencode(images_root(settings))
-    return f"{settings.qdrant_prefix}_{blake2b(identity, digest_size=4).hexdigest()}"
+    return f"{settings.qdrant_prefix}_{blake2b(identity(settings), digest_size=4).hexdigest()}"
 
 
 @asynccontextmanager
@@ -101,11 +89,8 @@ async def wired(
         files = stack.enter_context(ThreadPoolExecutor(1, "matrices"))
         store = MatrixCache(edge, directory / "matrices", files, settings.matrix_cache_bytes)
         stack.push_async_callback(store.close)
-        source = FolderSource(
-            images_root(settings), journal, settings.max_picture_bytes, settings.settle_seconds
-        )
-        stack.push_async_callback(source.close)
-        await source.open()
+        opened = await open_source(settings, journal, clock, now, stack)
+        source = opened.source
         encoder = PaletteEncoder(settings.cpu_threads)
         stack.push_async_callback(encoder.close)
         await canary.recognise(encoder, store)
@@ -146,12 +131,24 @@ async def wired(
             failpoints,
             now,
             await store.next_epoch(),
+            opened.display,
         )
         controller = Controller(
-            source, store, encoder, journal, sync, removals, worklist, board, metrics, clock, now
+            source,
+            store,
+            encoder,
+            journal,
+            sync,
+            removals,
+            worklist,
+            board,
+            metrics,
+            clock,
+            now,
+            opened.display,
         )
         app = create_app(
-            Ports(source, store, store, encoder, controller),
+            Ports(source, store, store, encoder, controller, opened.platform),
             limits=_limits(settings),
             access=Access(settings.auth_token, settings.trusted_networks),
             metrics=metrics,
@@ -159,7 +156,19 @@ async def wired(
             path_prefix=settings.supervisely_server_path_prefix,
             version=__version__,
         )
-        yield Parts(settings, directory, source, store, encoder, controller, removals, app)
+        roots = {**opened.roots, "removals": removals.run}
+        yield Parts(
+            settings,
+            directory,
+            source,
+            store,
+            encoder,
+            controller,
+            metrics,
+            opened.display.settled,
+            roots,
+            app,
+        )
 
 
 def _failpoints(settings: Settings) -> Failpoints:

@@ -87,6 +87,15 @@ def admit(
     raise UnknownCaller("no token that opens this")
 
 
+async def recognise(caller: Caller, platform: Platform | None) -> None:
+    """Return if the caller is known, where the request names no project to ask about.
+
+    :raises UnknownCaller: when not
+    """
+    if not caller.operator and platform is not None and caller.token is not None:
+        await platform.recognise(caller.token)
+
+
 async def permit(caller: Caller, platform: Platform | None, project_id: int) -> None:
     """Return if the caller may see the project.
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from handlers.answers import json_bytes, reply
 from handlers.errors import BadRequest, NotYet
 from handlers.parts import Call
-from handlers.projects import find_project, prefix
+from handlers.projects import find_project, holders, prefix
 from handlers.requests import EmbeddingsRequest, OneProject
 from state.errors import Invisible
 from state.model import Embedding, Plan, Project, Start, TaskStatus, Vectors, Within
@@ -64,9 +64,8 @@ async def _wanted(call: Call, wish: EmbeddingsRequest) -> Wanted:
     ids = wish.image_ids or None
     if wish.project_id is not None:
         return {await find_project(call, wish.project_id): ids}
-    holders = await call.ports.source.projects_of(frozenset(ids or ()))
     found: dict[Project, Collection[int] | None] = {}
-    for number, held in holders.items():
+    for number, held in (await holders(call, frozenset(ids or ()))).items():
         with suppress(Invisible):
             found[await find_project(call, number)] = held
     if not found:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
-from handlers.auth import permit
+from handlers.auth import permit, recognise
 from handlers.errors import NoEmbeddings
 from handlers.parts import Call
 from state.errors import Invisible, NotInPlan
@@ -28,7 +28,9 @@ async def find_projects(call: Call, refs: Iterable[int | str]) -> list[Project]:
     for ref in refs:
         number = _number(ref)
         # The platform is asked first: whoever it does not know learns nothing from our source.
-        if number is not None:
+        if number is None:
+            await recognise(call.caller, call.ports.platform)
+        else:
             await permit(call.caller, call.ports.platform, number)
         project = await _look_up(call, ref)
         if project is None:
@@ -49,6 +51,13 @@ async def number_of(call: Call, ref: int | str) -> int:
         return (await find_project(call, ref)).id
     project = await _look_up(call, ref)
     return number if project is None else project.id
+
+
+async def holders(call: Call, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
+    """Map each project to those of the images it holds, as far as a caller of the platform may see them."""
+    if call.caller.operator or call.ports.platform is None or call.caller.token is None:
+        return await call.ports.source.projects_of(image_ids)
+    return await call.ports.platform.projects_of(call.caller.token, image_ids)
 
 
 async def may_see(call: Call, project_id: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from handlers.answers import reply
+from handlers.auth import recognise
 from handlers.parts import Call
 from handlers.projects import find_project, may_see, number_of
 from handlers.requests import MaybeProject, OneProject, TaskRequest
@@ -46,6 +47,7 @@ async def processing_progress(call: Call, wish: MaybeProject) -> web.Response:
     """Say how far a sync is; without a project, all of those the caller may see."""
     progress = call.ports.syncs.progress()
     if wish.project_id is None:
+        await recognise(call.caller, call.ports.platform)
         seen = {
             str(number): _progress(one) for number, one in progress.items() if await may_see(call, number)
         }

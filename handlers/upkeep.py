@@ -10,7 +10,7 @@ from aiohttp import web
 
 from handlers.answers import reply
 from handlers.parts import Call
-from handlers.projects import find_projects, may_see, number_of
+from handlers.projects import find_projects, holders, may_see, number_of
 from handlers.requests import EventsRequest, QuarantineRequest, RemovalsRequest, RetryRequest
 from state.errors import UnknownCaller
 from state.model import FULL, Scope
@@ -70,11 +70,11 @@ async def _holders(call: Call, ids: Collection[int]) -> Mapping[int, Collection[
     """Return which project holds each image; one gone from the source still has its vector in ours."""
     if not ids:
         return {}
-    holders: defaultdict[int, set[int]] = defaultdict(set)
-    for number, held in (await call.ports.source.projects_of(ids)).items():
-        holders[number] |= held
-    missing = frozenset(ids).difference(*holders.values())
+    found: defaultdict[int, set[int]] = defaultdict(set)
+    for number, held in (await holders(call, ids)).items():
+        found[number] |= held
+    missing = frozenset(ids).difference(*found.values())
     for collection in sorted(set((await call.ports.store.pointers()).values())) if missing else ():
         for image in await call.ports.store.images(collection, missing):
-            holders[image.project_id].add(image.id)
-    return holders
+            found[image.project_id].add(image.id)
+    return found

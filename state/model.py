@@ -170,6 +170,7 @@ class Scope:
 
 
 FULL = Scope(full=True)
+NOTHING = Scope()
 
 
 class Action(StrEnum):

@@ -48,7 +48,7 @@ class Source(Protocol):
     fallback_routes: frozenset[str]
 
     async def survey(self) -> Mapping[Project, Scope]:
-        """List every project, and how much of each a routine look should cover.
+        """List every project, and how much of each a routine look should cover: nothing, perhaps.
 
         :raises Inconsistent: when the list cannot be trusted (an emptied root)
         """
@@ -146,7 +146,10 @@ class Store(Protocol):
         """
 
     async def retag(self, collection: str, images: Sequence[StoredImage]) -> None:
-        """Replace the payloads of stored points; their vectors stay."""
+        """Replace the payloads of those stored points that were made from the same content.
+
+        One made anew meanwhile keeps its proof: a vector never stands under bytes it was not made from.
+        """
 
     async def remove(self, collection: str, project_id: int, ids: Collection[int]) -> int:
         """Remove those of `ids` that still belong to the project; return how many did."""
@@ -282,6 +285,9 @@ class Display(Protocol):
     def ended(self, project_id: int, problem: str | None, worked: bool) -> None:
         """A look at the project has ended, well or with a problem; `worked`: something was made."""
 
+    async def settled(self) -> None:
+        """Wait until all of it is shown."""
+
 
 class Syncs(Protocol):
     """What the handlers may ask of the daemon."""
@@ -330,7 +336,13 @@ class Syncs(Protocol):
 
 
 class Platform(Protocol):
-    """Rights and answers on the platform the pictures come from."""
+    """Rights and answers on the platform the pictures come from, each asked with the caller's token."""
+
+    async def recognise(self, token: str) -> None:
+        """Return if the token is somebody's.
+
+        :raises UnknownCaller: when not
+        """
 
     async def authorise(self, token: str, project_id: int) -> None:
         """Return if the owner of `token` may read the project.
@@ -340,5 +352,15 @@ class Platform(Protocol):
         :raises NotInPlan: when the plan does not allow it
         """
 
+    async def projects_of(self, token: str, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
+        """Map each project to those of `image_ids` it holds, as far as the owner of `token` may see them.
+
+        :raises UnknownCaller: when the token is unknown
+        """
+
     async def publish(self, kind: str, project_id: int, token: str, items: Sequence[Hit]) -> int | None:
-        """Leave the answer as a collection of the platform; return its id, ``None`` where there are none."""
+        """Leave the answer as a collection of the platform; return its id, ``None`` where there are none.
+
+        :param kind: ``search``, whose items carry their scores, or ``diverse``
+        :raises Invisible: when the caller may not see the project any more
+        """

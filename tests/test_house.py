@@ -18,9 +18,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("state", "handlers", "daemon")
 LAYER = {name: level for level, name in enumerate(PACKAGES)}
 
-VENDORS = {
+VENDORS: dict[str, set[str]] = {
     "qdrant_edge": {"state/stores/edge_child.py"},
     "apscheduler": {"daemon/schedule.py"},
+    "supervisely": {"daemon/platform/client.py"},
+    "httpx": {"daemon/platform/client.py"},
     "watchfiles": {"daemon/folder/watch.py"},
     "PIL": {"daemon/pictures.py", "daemon/folder/samples.py"},
     "typer": {"daemon/__main__.py"},

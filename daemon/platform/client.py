@@ -8,8 +8,8 @@ seconds, which is why it happens in a thread and only when a client is opened.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import structlog
@@ -33,29 +33,36 @@ log = structlog.get_logger()
 
 
 class Client:
-    """The platform, asked with one token unless a call brings another.
+    """The platform, asked with one token: the daemon's own, or that of a caller.
 
     :param api: the SDK's ``Api``
     :param http: the SDK's HTTP library, for its exceptions
+    :param token: a caller's
     """
 
-    def __init__(self, api: Any, http: Any, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self, api: Any, http: Any, sleep: Callable[[float], Awaitable[None]], token: str | None = None
+    ) -> None:
         self._api = api
         self._http = http
         self._sleep = sleep
+        self._headers = None if token is None else {"x-api-key": token}
 
     @classmethod
     async def open(
         cls,
         server: str,
-        token: str,
+        token: str | None,
         api_server: str | None = None,
+        access_token: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> Client:
         """Open a client.
 
         :param server: the platform's address, as people know it
+        :param token: the daemon's own
         :param api_server: its address within a network, which includes ``/public/api``
+        :param access_token: what the server gives a token for, when there is none
         :raises Misconfigured: when the SDK is not installed, or refuses the address
         """
         try:
@@ -70,16 +77,23 @@ class Client:
             raise Misconfigured("SERVER_ADDRESS", f"{server}: {error}") from error
         # After the first error the SDK would ask for the server's version, blocking the loop.
         api._version_check_completed = True
-        return cls(api, http, sleep)
+        client = cls(api, http, sleep)
+        if token is None:
+            answer = await client.post("instance.admin-info", {"accessToken": access_token})
+            api.token = answer["apiToken"]
+            api.headers["x-api-key"] = api.token
+        return client
 
     @property
     def server(self) -> str:
         """The platform's address."""
         return str(self._api.server_address)
 
-    async def post(
-        self, method: str, body: Body, *, token: str | None = None, repeatable: bool = True
-    ) -> Any:
+    def on_behalf_of(self, token: str) -> Client:
+        """Return a client over the same connections that asks with this token, and never with ours."""
+        return Client(self._api, self._http, self._sleep, token)
+
+    async def post(self, method: str, body: Body, *, repeatable: bool = True) -> Any:
         """Call a method and return its answer.
 
         :param repeatable: whether doing it twice does no harm
@@ -90,7 +104,7 @@ class Client:
         pause = FIRST_PAUSE
         for last in (*[False] * (TRIES - 1 if repeatable else 0), True):
             try:
-                return await self._once(method, body, token)
+                return await self._once(method, body)
             except Unavailable as problem:
                 if last or (problem.retry_after or 0.0) > LONGEST_PAUSE:
                     raise
@@ -98,14 +112,14 @@ class Client:
                 pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("a last try either answers or raises")
 
-    async def _once(self, method: str, body: Body, token: str | None) -> Any:
-        headers = {"x-api-key": token} if token else None
+    async def _once(self, method: str, body: Body) -> Any:
+        self._refuse_cookies()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 response = await self._api.post_async(
                     method,
                     json=dict(body),
-                    headers=headers,
+                    headers=self._headers,
                     retries=1,
                     raise_error=True,
                     timeout=CALL_SECONDS,
@@ -117,6 +131,11 @@ class Client:
             raise Unavailable(SERVICE, f"{method}: {type(error).__name__}") from error
         except ValueError as error:
             raise Unavailable(SERVICE, f"{method}: the answer is no JSON") from error
+
+    def _refuse_cookies(self) -> None:
+        """Keep a session that the server may open for one token out of the calls with another."""
+        self._api._set_async_client()
+        self._api.async_httpx_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     async def pages(self, method: str, body: Body) -> AsyncIterator[list[dict[str, Any]]]:
         """Read a listing that goes by page number: for short ones, which nothing is concluded from.
@@ -142,7 +161,10 @@ class Client:
 
 
 def _import() -> tuple[Any, Any]:
-    return importlib.import_module("supervisely"), importlib.import_module("httpx")
+    import httpx
+    import supervisely
+
+    return supervisely, httpx
 
 
 def _failure(method: str, response: Any) -> Unavailable | Denied | Rejected:

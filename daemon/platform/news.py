@@ -33,6 +33,9 @@ ACTIONS = [
 MOST_EVENTS = 20_000
 """More news of a team at once than so many: its projects are looked at whole instead."""
 
+Event = tuple[str, str, int, int]
+"""When, what, in which project, to which image; 0 for none."""
+
 
 class News:
     """News of the followed teams and projects."""
@@ -42,6 +45,7 @@ class News:
         self._journal = journal
         self._teams: frozenset[int] = frozenset()
         self._projects: frozenset[int] = frozenset()
+        self._told: dict[int, frozenset[Event]] = {}
 
     def follow(self, team_ids: Iterable[int], project_ids: Iterable[int]) -> None:
         """Say whose news is of interest."""
@@ -82,36 +86,42 @@ class News:
         body: dict[str, Any] = {"teamId": team_id, "filter": [_one_of("type", ACTIONS)]}
         if mark is None:
             newest = await self._client.post("teams.activity", {**body, "page": 1, "per_page": 1})
-            await self._journal.set_watermark(name, _latest(newest["entities"], ""))
+            await self._journal.set_watermark(
+                name, max((_event(one)[0] for one in newest["entities"]), default="")
+            )
             return dict.fromkeys(self._projects, FULL)
         if mark:
             body["filter"].append({"field": "date", "operator": ">=", "value": _earlier(mark)})
-        latest, found, count = mark, defaultdict[int, Scope](Scope), 0
+        events: set[Event] = set()
+        whole = True
         try:
             async for page in self._client.pages("teams.activity", body):
-                latest = _latest(page, latest)
-                count += len(page)
-                if count > MOST_EVENTS:
+                events.update(map(_event, page))
+                if len(events) > MOST_EVENTS:
+                    await self._journal.set_watermark(name, max(events)[0])
                     return dict.fromkeys(self._projects, FULL)
-                for event in page:
-                    _add(found, event)
         except Inconsistent:
-            # Something happened while the pages were read: the next time has it, thanks to the overlap.
-            return found
-        await self._journal.set_watermark(name, latest)
-        return found
+            whole = False  # Something happened while the pages were read: the next time has it.
+        fresh = events - self._told.get(team_id, frozenset())
+        if whole:
+            self._told[team_id] = frozenset(events)
+            await self._journal.set_watermark(name, max([mark, *(date for date, *_ in events)]))
+        return _scopes(fresh)
 
 
-def _add(found: defaultdict[int, Scope], event: Mapping[str, Any]) -> None:
-    project_id, image_id = event.get("projectId"), event.get("imageId")
-    if project_id is None:
-        return
-    scope = FULL if image_id is None else Scope(ids=frozenset((int(image_id),)))
-    found[int(project_id)] = found[int(project_id)].merge(scope)
+def _event(row: Mapping[str, Any]) -> Event:
+    return str(row["date"]), str(row["action"]), int(row.get("projectId") or 0), int(row.get("imageId") or 0)
 
 
-def _latest(events: Collection[Mapping[str, Any]], mark: str) -> str:
-    return max([mark, *(str(event["date"]) for event in events)])
+def _scopes(events: Iterable[Event]) -> Mapping[int, Scope]:
+    """Map each project to its images that something happened to; without an image, all of it."""
+    found = defaultdict[int, set[int]](set)
+    for _, _, project_id, image_id in events:
+        found[project_id].add(image_id)
+    return {
+        project_id: FULL if 0 in ids else Scope().merge(Scope(ids=frozenset(ids)))
+        for project_id, ids in found.items()
+    }
 
 
 def _earlier(mark: str) -> str:

@@ -14,19 +14,24 @@ from daemon.platform import listing
 from daemon.platform.client import Client
 from daemon.platform.news import News
 from daemon.platform.pictures import Pictures
-from state.errors import Inconsistent, Invisible
-from state.model import FULL, ImageRef, Picture, Project, Scope
+from state.errors import Inconsistent, Invisible, Unavailable
+from state.model import FULL, NOTHING, ImageRef, Picture, Project, Scope
 from state.ports import Journal
 
 FLAGS = ["embeddingsEnabled", "embeddingsInProgress", "embeddingsUpdatedAt"]
 
-ENABLED = {"field": "embeddingsEnabled", "operator": "=", "value": True}
+LIST_ALL = {"skipExported": True, "extraFields": FLAGS, "sort": "id", "sort_order": "asc"}
+
+KNOWN_SECONDS = 60.0
+"""How long what is known of a project holds."""
 
 
 class PlatformSource:
     """The `Source` of one instance.
 
+    :param shown_in_progress: told which projects the platform shows to be in progress
     :param interval: seconds between two looks at the platform's news
+    :param clock: monotonic seconds
     """
 
     proves_absence = False
@@ -36,7 +41,9 @@ class PlatformSource:
         client: Client,
         pictures: Pictures,
         journal: Journal,
+        shown_in_progress: Callable[[Collection[int]], None],
         interval: float,
+        clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.identity = client.server
@@ -44,35 +51,49 @@ class PlatformSource:
         self._client = client
         self._pictures = pictures
         self._news = News(client, journal)
+        self._shown_in_progress = shown_in_progress
         self._interval = interval
+        self._clock = clock
         self._sleep = sleep
-        self._surveyed: dict[int, tuple[Project, str]] = {}
+        self._known: dict[int, tuple[Project, float]] = {}
 
     async def survey(self) -> Mapping[Project, Scope]:
-        """List the projects with AI Search; one that is new here is looked at whole."""
-        rows = [row async for page in self._client.pages("projects.list.all", _survey_body()) for row in page]
-        earlier, self._surveyed = self._surveyed, {}
-        scopes: dict[Project, Scope] = {}
-        for row in rows:
-            project, changed = _project(row), str(row.get("updatedAt") or "")
-            self._surveyed[project.id] = (project, changed)
-            if project.id not in earlier:
-                scopes[project] = FULL
-            else:
-                scopes[project] = await self._news.since(project.id)
-        self._news.follow({int(row["teamId"]) for row in rows if row.get("teamId")}, self._surveyed.keys())
+        """List all projects; those with AI Search are to be looked at, a new one whole."""
+        rows = [row async for page in self._client.pages("projects.list.all", LIST_ALL) for row in page]
+        followed = [row for row in rows if row.get("embeddingsEnabled")]
+        self._shown_in_progress([int(row["id"]) for row in followed if row.get("embeddingsInProgress")])
+        self._news.follow(
+            {int(row["teamId"]) for row in followed if row.get("teamId")},
+            {int(row["id"]) for row in followed},
+        )
+        known, now = self._known, self._clock()
+        self._known = {int(row["id"]): (_project(row), now) for row in rows}
+        scopes = dict.fromkeys((project for project, _ in self._known.values()), NOTHING)
+        for row in followed:
+            number = int(row["id"])
+            scopes[self._known[number][0]] = await self._news.since(number) if number in known else FULL
         return scopes
 
     async def project(self, ref: int | str) -> Project | None:
-        """Find a project by number, whether AI Search is enabled for it or not."""
+        """Find a project by number; while the platform is away, as it was last known."""
         if not isinstance(ref, int):
             return None
-        if ref in self._surveyed:
-            return self._surveyed[ref][0]
+        known, asked = self._known.get(ref, (None, 0.0))
+        if known and self._clock() - asked < KNOWN_SECONDS:
+            return known
         try:
-            return _project(await self._client.post("projects.info", {"id": ref, "extraFields": FLAGS}))
+            row = await self._client.post("projects.info", {"id": ref, "extraFields": FLAGS})
         except Invisible:
+            self._known.pop(ref, None)
             return None
+        except Unavailable:
+            if known is None:
+                raise
+            return known
+        project = _project(row)
+        if ref in self._known:
+            self._known[ref] = (project, self._clock())
+        return project
 
     async def projects_of(self, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
         """Map each project to those of the images it holds, asking for each image."""
@@ -126,16 +147,6 @@ class PlatformSource:
         """Close the connections."""
         await self._pictures.close()
         await self._client.close()
-
-
-def _survey_body() -> dict[str, Any]:
-    return {
-        "skipExported": True,
-        "extraFields": FLAGS,
-        "filter": [ENABLED],
-        "sort": "id",
-        "sort_order": "asc",
-    }
 
 
 def _project(row: Mapping[str, Any]) -> Project:

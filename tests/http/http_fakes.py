@@ -145,15 +145,23 @@ class FakePlatform:
         self.published: list[tuple[str, int, str, list[int]]] = []
         self.failure: Exception | None = None
 
-    async def authorise(self, token: str, project_id: int) -> None:
+    async def recognise(self, token: str) -> None:
         if self.failure:
             raise self.failure
         if token not in self.rights:
             raise UnknownCaller("never heard of it")
+
+    async def authorise(self, token: str, project_id: int) -> None:
+        await self.recognise(token)
         if project_id not in self.rights[token]:
             raise Invisible("not theirs")
         if token == "poor":
             raise NotInPlan("Team 7 with 'free' plan cannot use AI features.")
+
+    async def projects_of(self, token: str, image_ids: Collection[int]) -> Mapping[int, frozenset[int]]:
+        await self.recognise(token)
+        found = await FakeSource().projects_of(image_ids)
+        return {number: held for number, held in found.items() if number in self.rights[token]}
 
     async def publish(self, kind: str, project_id: int, token: str, items: Sequence[Hit]) -> int | None:
         self.published.append((kind, project_id, token, [hit.image.id for hit in items]))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 
 from .emulator import Emulator
@@ -27,6 +30,23 @@ def filled(projects: int, images: int, user: str) -> tuple[World, str]:
     return world, token
 
 
+def run_daemon(emulator: Emulator) -> int:
+    """Run the daemon against the emulator until it ends; a signal to the terminal reaches it too."""
+    settings = {
+        "SERVER_ADDRESS": emulator.address,
+        "API_TOKEN": emulator.world.admin_token,
+        "IMGPROXY_ADDRESS": f"{emulator.address}/imgproxy",
+        "ENCODER": "palette",
+        "NEWS_SECONDS": "1",
+        "SUPERVISELY_SKIP_HTTPS_USER_HELPER_CHECK": "1",
+    }
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        environment = {**os.environ, "STATE_DIR": directory, **settings}
+        daemon = subprocess.Popen([sys.executable, "-m", "daemon", "run"], env=environment)
+        signal.signal(signal.SIGTERM, lambda *_: daemon.terminate())
+        return daemon.wait()
+
+
 def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.platform_emulator", description=__doc__)
@@ -34,7 +54,10 @@ def main() -> None:
     parser.add_argument("--projects", type=int, default=3)
     parser.add_argument("--images", type=int, default=300, help="in all")
     parser.add_argument("--app", help="where the daemon listens, such as http://127.0.0.1:8000")
+    parser.add_argument("--run", action="store_true", help="run the daemon against it, too")
     chosen = parser.parse_args()
+    if chosen.run:
+        chosen.app = f"http://127.0.0.1:{os.environ.get('PORT') or 8000}"
     world, token = filled(chosen.projects, max(0, chosen.images) // max(1, chosen.projects), "somebody")
     task = ""
     if chosen.app:
@@ -49,6 +72,8 @@ def main() -> None:
             f"IMGPROXY_ADDRESS={emulator.address}/imgproxy\n{task}"
         )
         sys.stdout.flush()
+        if chosen.run:
+            sys.exit(run_daemon(emulator))
         stopped.wait()
 
 

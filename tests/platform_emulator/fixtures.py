@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -39,10 +40,15 @@ def project(world: World) -> int:
 
 @pytest.fixture(scope="session")
 def sly() -> Any:
-    """The SDK itself; it takes seconds to import and warns of what it does to others."""
-    with warnings.catch_warnings():
+    """The SDK itself; it takes seconds to import and warns of what it does to others.
+
+    It imports every module on the stack once more, so it gets a stack of its own: a worker's own main
+    module has a name that cannot be imported.
+    """
+    reason = "the SDK comes with the extra `platform`"
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as thread:
         warnings.simplefilter("ignore")
-        return pytest.importorskip("supervisely", reason="the SDK comes with the extra `platform`")
+        return thread.submit(pytest.importorskip, "supervisely", reason=reason).result()
 
 
 @pytest.fixture

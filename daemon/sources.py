@@ -1,0 +1,111 @@
+"""Opening the source that the settings name, and what comes with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daemon.display import Undisplayed
+from daemon.folder.source import FolderSource
+from daemon.settings import Settings
+from state.errors import Misconfigured
+from state.journal import SqliteJournal
+from state.ports import Display, Platform, Source
+
+RootTask = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """A source, and who looks at it.
+
+    :param platform: rights and collections, where there is a platform
+    :param display: what its users are shown
+    :param roots: what has to run for it, for ever, by name
+    """
+
+    source: Source
+    platform: Platform | None = None
+    display: Display = field(default_factory=Undisplayed)
+    roots: Mapping[str, RootTask] = field(default_factory=dict)
+
+
+def identity(settings: Settings) -> bytes:
+    """Return what names the source for ever: the server's address, or the folder's real path.
+
+    :raises Misconfigured: when there is no source
+    """
+    if settings.on_platform:
+        if settings.server_address is None:
+            raise Misconfigured("SERVER_ADDRESS", "name the platform's address")
+        return settings.server_address.rstrip("/").lower().encode()
+    return os.fsencode(_images_root(settings))
+
+
+async def open_source(
+    settings: Settings,
+    journal: SqliteJournal,
+    clock: Callable[[], float],
+    now: Callable[[], float],
+    stack: AsyncExitStack,
+) -> OpenSource:
+    """Open the source; `stack` closes it.
+
+    :raises Misconfigured: when a setting does not work
+    """
+    if settings.on_platform:
+        return await _open_platform(settings, journal, clock, now, stack)
+    source = FolderSource(
+        _images_root(settings), journal, settings.max_picture_bytes, settings.settle_seconds
+    )
+    stack.push_async_callback(source.close)
+    await source.open()
+    return OpenSource(source)
+
+
+async def _open_platform(
+    settings: Settings,
+    journal: SqliteJournal,
+    clock: Callable[[], float],
+    now: Callable[[], float],
+    stack: AsyncExitStack,
+) -> OpenSource:
+    from daemon.platform.callers import Callers
+    from daemon.platform.client import Client
+    from daemon.platform.flags import Flags
+    from daemon.platform.pictures import Pictures
+    from daemon.platform.source import PlatformSource
+
+    assert settings.server_address is not None
+    client = await Client.open(
+        settings.server_address,
+        settings.api_token,
+        settings.supervisely_api_server_address,
+        settings.supervisely_api_access_token,
+    )
+    flags = Flags(client, now)
+    pictures = Pictures(
+        client.server,
+        settings.imgproxy_address,
+        settings.link_hosts,
+        settings.imgproxy_concurrency,
+        settings.max_picture_bytes,
+    )
+    source = PlatformSource(client, pictures, journal, flags.surveyed, settings.news_seconds, clock)
+    stack.push_async_callback(source.close)
+    callers = Callers(client)
+    stack.push_async_callback(callers.close)
+    return OpenSource(source, callers, flags, {"flags": flags.run})
+
+
+def _images_root(settings: Settings) -> Path:
+    if settings.images_dir is None:
+        raise Misconfigured("IMAGES_DIR", "name a folder of pictures")
+    root = settings.images_dir.expanduser()
+    if not root.is_dir():
+        raise Misconfigured("IMAGES_DIR", f"{root} is not a directory")
+    return root.resolve()

@@ -1,0 +1,233 @@
+"""The whole daemon against the platform, with the real SDK in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from platform_emulator import Emulator, Fault, World
+
+from daemon.service import synchronising
+from daemon.settings import Settings
+from daemon.wiring import Parts, wired
+from state.model import Within
+
+pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")
+
+PATIENCE = 20.0
+
+
+class Running:
+    """A daemon that follows the emulated platform."""
+
+    def __init__(self, emulator: Emulator, directory: Path) -> None:
+        self.emulator = emulator
+        self.settings = Settings(
+            source="supervisely",
+            server_address=emulator.address,
+            api_token=emulator.world.admin_token,
+            imgproxy_address=f"{emulator.address}/imgproxy",
+            imgproxy_concurrency=16,
+            encoder="palette",
+            state_dir=directory,
+            news_seconds=0.2,
+        )
+        self._stack = AsyncExitStack()
+        self.parts: Parts
+
+    async def start(self) -> None:
+        self.parts = await self._stack.enter_async_context(wired(self.settings))
+        await self._stack.enter_async_context(synchronising(self.parts))
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    @property
+    def encoded(self) -> float:
+        return self._counter("embedsync_images_encoded_total")
+
+    @property
+    def removed(self) -> float:
+        return self._counter("embedsync_images_removed_total")
+
+    def _counter(self, name: str) -> float:
+        return self.parts.metrics.registry.get_sample_value(name) or 0.0
+
+    async def stored(self, project_id: int) -> int:
+        encoder_id = self.parts.encoder.id
+        assert encoder_id
+        return await self.parts.store.count(encoder_id, Within(project_id))
+
+    async def sweep(self) -> None:
+        """Compare everything whole, and wait until all is done and shown."""
+        self.parts.controller.want_sweep()
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(PATIENCE):
+            await self.parts.controller.idle()
+            await self.parts.settled()
+
+    async def until(self, true: Callable[[], Any]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if await _answer(true):
+                    return
+                await asyncio.sleep(0.05)
+
+    async def has(self, project_id: int, count: int) -> None:
+        async def as_many() -> bool:
+            return await self.stored(project_id) == count
+
+        await self.until(as_many)
+        async with asyncio.timeout(PATIENCE):
+            await self.parts.controller.idle()
+            await self.parts.settled()
+
+
+async def _answer(true: Callable[[], Any]) -> Any:
+    answer = true()
+    return await answer if asyncio.iscoroutine(answer) else answer
+
+
+@pytest.fixture
+async def running(
+    emulator: Emulator, sly: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Running]:
+    monkeypatch.setenv("SUPERVISELY_SKIP_HTTPS_USER_HELPER_CHECK", "1")
+    emulator.world.project("first", images=20)
+    daemon = Running(emulator, tmp_path)
+    await daemon.start()
+    yield daemon
+    await daemon.stop()
+
+
+@pytest.fixture
+async def first(running: Running, world: World) -> int:
+    """A project of twenty images that are embedded."""
+    (project_id,) = world.projects
+    await running.has(project_id, 20)
+    return project_id
+
+
+async def test_projects_with_ai_search_are_embedded_and_shown_so(
+    running: Running, world: World, first: int
+) -> None:
+    project = world.projects[first]
+    assert running.encoded == 20
+    assert project.embeddings_in_progress is False
+    assert project.embeddings_updated_at is not None
+    assert all(world.images[one].embeddings_updated_at for one in world.image_ids(first))
+    assert not project.custom_data
+
+
+async def test_an_added_image_is_followed_by_the_news(running: Running, world: World, first: int) -> None:
+    world.add(world.dataset_ids(first)[0], count=3)
+    await running.has(first, 23)
+    assert running.encoded == 23
+
+
+async def test_labelling_costs_no_encoding_links_included(running: Running, world: World, first: int) -> None:
+    links = world.add_links(world.dataset_ids(first)[0], count=5)
+    await running.has(first, 25)
+    before = running.encoded
+    world.label([*world.image_ids(first)[:10], *links])
+    await running.sweep()
+    assert running.encoded == before
+    assert world.projects[first].embeddings_in_progress is False
+
+
+async def test_a_flag_that_was_cleared_is_set_again_and_costs_no_encoding(
+    running: Running, world: World, first: int
+) -> None:
+    world.clear_embeddings_updated_at(world.image_ids(first)[:5])
+    await running.sweep()
+    assert all(world.images[one].embeddings_updated_at for one in world.image_ids(first))
+    assert running.encoded == 20
+
+
+async def test_other_keys_of_the_custom_data_survive(running: Running, world: World, first: int) -> None:
+    world.set_custom_data(first, {"theirs": {"kept": True}})
+    world.add(world.dataset_ids(first)[0], count=3)
+    await running.has(first, 23)
+    assert world.projects[first].custom_data == {"theirs": {"kept": True}}
+
+
+async def test_a_cloned_project_costs_no_encoding(running: Running, world: World, first: int) -> None:
+    clone = world.clone(first, "clone")
+    running.parts.controller.want_survey()
+    await running.has(clone, 20)
+    assert running.encoded == 20
+
+
+async def test_disabled_images_leave_and_restored_ones_come_back(
+    running: Running, world: World, first: int
+) -> None:
+    some = world.image_ids(first)[:3]
+    world.disable(some)
+    await running.has(first, 17)
+    world.restore(some)
+    await running.has(first, 20)
+
+
+async def test_an_image_that_moves_to_another_project_finds_its_vector(
+    running: Running, world: World, first: int
+) -> None:
+    second = world.project("second", images=1)
+    running.parts.controller.want_survey()
+    await running.has(second, 1)
+    before = running.encoded
+    world.move(world.image_ids(first)[:4], world.dataset_ids(second)[0])
+    await running.has(second, 5)
+    await running.has(first, 16)
+    assert running.encoded == before
+
+
+@pytest.mark.parametrize("kind", ["early_end", "empty"])
+async def test_a_listing_that_is_not_whole_removes_nothing(
+    running: Running, world: World, first: int, kind: str
+) -> None:
+    running.emulator.faults.add(Fault("images.list", kind, times=2))
+    listings = running.emulator.counters.calls["images.list"]
+    running.parts.controller.want_sweep()
+    await running.until(lambda: running.emulator.counters.calls["images.list"] >= listings + 2)
+    await asyncio.sleep(0.5)
+    assert (await running.stored(first), running.removed) == (20, 0)
+    (status,) = await running.parts.controller.status(first)
+    assert status.held_removals == (20 if kind == "empty" else 0)
+
+
+async def test_a_project_without_ai_search_is_left_alone(running: Running, world: World, first: int) -> None:
+    quiet = world.project("quiet", images=5, enabled=False)
+    await running.sweep()
+    assert await running.stored(quiet) == 0
+
+
+async def test_flags_left_by_a_process_that_died_are_put_right(
+    running: Running, world: World, first: int
+) -> None:
+    await running.stop()
+    world.projects[first].embeddings_in_progress = True
+    world.clear_embeddings_updated_at(world.image_ids(first)[:5])
+    await running.start()
+    await running.sweep()
+    assert world.projects[first].embeddings_in_progress is False
+    assert all(world.images[one].embeddings_updated_at for one in world.image_ids(first))
+    assert running.encoded == 0
+
+
+async def test_one_label_in_a_large_project_costs_a_handful_of_calls(
+    running: Running, world: World, first: int
+) -> None:
+    world.add(world.dataset_ids(first)[0], count=1_500)
+    await running.has(first, 1_520)
+    rows = running.emulator.counters.rows["images.list"]
+    world.replace(world.image_ids(first)[7:8])
+    await running.until(lambda: running.encoded == 1_521)
+    assert running.emulator.counters.rows["images.list"] - rows <= 5
