@@ -61,7 +61,7 @@ async def daemon(settings: Settings) -> AsyncIterator[Daemon]:
             return
     async with wired(settings) as parts, listening(parts.app, "127.0.0.1", 0) as url:
         with suppress(Unavailable, Inconsistent):
-            await parts.controller.survey()
+            await parts.surveys.survey()
         async with _session(settings) as session:
             yield Daemon(url, False, session)
 

@@ -1,8 +1,4 @@
-"""The controller: takes projects off the worklist and looks at them; answers what handlers ask.
-
-Surveys put every project on the worklist and notice those that are gone. A project that is gone is
-not searchable; its vectors are kept for a day, in case it comes back or its pictures turn up elsewhere.
-"""
+"""The controller: takes projects off the worklist and looks at them; answers what handlers ask."""
 
 from __future__ import annotations
 
@@ -15,13 +11,13 @@ import structlog
 from daemon.board import Board
 from daemon.display import Undisplayed
 from daemon.removals import Removals
+from daemon.surveys import Surveys
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
 from state.errors import EmbedsyncError, Inconsistent, Invisible, Unavailable
 from state.model import (
     FULL,
-    NOTHING,
     Plan,
     Progress,
     Project,
@@ -32,12 +28,6 @@ from state.model import (
     TaskStatus,
 )
 from state.ports import Display, Encoder, Journal, Source, Store
-
-GONE_SECONDS = 24 * 3600.0
-"""How long the vectors of a project that is gone are kept."""
-
-GONE_SURVEYS = 2
-"""How many surveys must agree that a project is gone."""
 
 QUICK_PLAN_SECONDS = 5.0
 """How long a request may wait to hear that there is nothing to do."""
@@ -52,7 +42,6 @@ class Controller:
     """The daemon's side of the `Syncs` port, and the loops behind it.
 
     :param clock: monotonic seconds
-    :param now: seconds since the epoch, compared only with what this machine wrote down itself
     """
 
     def __init__(
@@ -62,91 +51,22 @@ class Controller:
         encoder: Encoder,
         journal: Journal,
         sync: Sync,
+        surveys: Surveys,
         removals: Removals,
         worklist: Worklist,
         board: Board,
         metrics: Metrics,
         clock: Callable[[], float],
-        now: Callable[[], float],
         display: Display | None = None,
     ) -> None:
         self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
-        self._sync, self._removals, self._worklist, self._board = sync, removals, worklist, board
+        self._sync, self._surveys, self._removals = sync, surveys, removals
+        self._worklist, self._board = worklist, board
         self._metrics = metrics
         self._display = display or Undisplayed()
         self._clock = clock
-        self._now = now
-        self._projects: dict[int, Project] = {}
         self._looks: dict[int, asyncio.Task[None]] = {}
         self._ended = asyncio.Condition()
-        self._survey_wanted = asyncio.Event()
-        self._sweep_wanted = True
-        self._source_problem: str | None = "not surveyed yet"
-
-    async def follow(self) -> None:
-        """Turn the source's news into marks, for ever; once it is listened for, ask for a survey."""
-        listening = False
-        async for marks in self._source.changes():
-            if not listening:
-                self.want_survey()
-                listening = True
-            for project_id, scope in marks.items():
-                self._worklist.mark(project_id, scope)
-
-    async def survey_when_wanted(self) -> NoReturn:
-        """Survey the source whenever that is asked for, for ever."""
-        while True:
-            await self._survey_wanted.wait()
-            self._survey_wanted.clear()
-            try:
-                await self.survey()
-            except (Unavailable, Inconsistent) as problem:
-                self._source_problem = str(problem)
-                log.warning("survey.failed", problem=str(problem))
-
-    def want_survey(self) -> None:
-        """Ask for a survey soon."""
-        self._survey_wanted.set()
-
-    def want_sweep(self) -> None:
-        """Ask for a survey after which every project is compared whole."""
-        self._sweep_wanted = True
-        self._survey_wanted.set()
-
-    async def survey(self) -> None:
-        """List the projects, mark them, and deal with those that are gone.
-
-        :raises Inconsistent: when the list cannot be trusted
-        """
-        found = await self._source.survey()
-        stored = await self._store.projects(self._sync.collection)
-        if stored and not found:
-            raise Inconsistent("the source lists no project at all")
-        recovered = self._source_problem is not None
-        self._source_problem = None
-        self._projects = {project.id: project for project in found}
-        await self._journal.found(self._projects.keys() & (await self._journal.missing_projects()).keys())
-        # A project of unreadable pictures alone has nothing stored, but every one looked at has a pointer.
-        known = stored.keys() | (await self._store.pointers()).keys()
-        for project_id in known - self._projects.keys():
-            await self._gone(project_id)
-        sweep, self._sweep_wanted = self._sweep_wanted, False
-        for project, scope in found.items():
-            if project.enabled and scope != NOTHING:
-                self._worklist.mark(project.id, FULL if sweep else scope, at_once=recovered)
-
-    async def _gone(self, project_id: int) -> None:
-        since, surveys = await self._journal.missing(project_id, self._now())
-        self._worklist.drop(project_id)
-        if surveys >= GONE_SURVEYS and self._now() - since >= GONE_SECONDS:
-            await self._store.remove_project(self._sync.collection, project_id)
-            await self._store.set_pointer(project_id, None)
-            await self._journal.release(project_id, None)
-            await self._journal.settle_held(project_id, None, cancel=False)
-            await self._journal.forget_forced(project_id, self._sync.epoch)
-            await self._journal.found([project_id])
-            self._board.drop(project_id)
-            log.info("project.removed", project_id=project_id)
 
     async def work(self) -> NoReturn:
         """Look at one project after the other, for ever."""
@@ -178,7 +98,7 @@ class Controller:
             if project is None or not project.enabled:
                 self._worklist.done(project_id)
                 return
-            self._projects[project_id] = project
+            self._surveys.projects[project_id] = project
             outcome = await self._sync.look(project, scope)
         except EmbedsyncError as problem:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
@@ -289,7 +209,7 @@ class Controller:
         quarantined = await self._journal.quarantine_counts(self._encoder.id or "")
         stored = await self._store.projects(self._encoder.id) if self._encoder.id else {}
         pointers = await self._store.pointers()
-        projects = {**{one: Project(one, "") for one in gone}, **self._projects}
+        projects = {**{one: Project(one, "") for one in gone}, **self._surveys.projects}
         if project_id is not None:
             known = projects.get(project_id) or await self._source.project(project_id)
             projects = {project_id: known} if known else {}
@@ -319,7 +239,7 @@ class Controller:
             task=standing.status,
             encoder_id=encoder_id,
             waiting_seconds=self._clock() - waiting.since if waiting else None,
-            waiting_for=waiting.why if waiting else self._source_problem,
+            waiting_for=waiting.why if waiting else self._surveys.problem,
             gone=gone,
         )
 
@@ -359,7 +279,7 @@ class Controller:
             "clip": "healthy" if recognised else "unhealthy: not recognised yet",
             "generator": "healthy",
             "scheduler": "healthy",
-            "source": "healthy" if self._source_problem is None else f"unhealthy: {self._source_problem}",
+            "source": "healthy" if self._surveys.problem is None else f"unhealthy: {self._surveys.problem}",
         }
 
     async def _store_health(self) -> str:

@@ -45,7 +45,7 @@ async def bring_up_to_date(settings: Settings, console: Console) -> int:
 async def _do_it(settings: Settings, console: Console) -> list[dict[str, Any]]:
     async with wired(settings) as parts, synchronising(parts):
         controller = parts.controller
-        await controller.survey()
+        await parts.surveys.survey()
         names = {one.project.id: one.project.name for one in await controller.status()}
 
         async def look() -> Progresses:

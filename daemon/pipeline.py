@@ -7,23 +7,17 @@ are shared by all projects and taken in turn, so that a small project overtakes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from daemon.encoders import canary
+from daemon.encoding import Busy, Encoding
 from daemon.failpoints import Failpoints
 from daemon.pictures import decode
 from state.changes import reusable
 from state.errors import Inconsistent, Rejected, Unavailable
 from state.model import Change, Embedding, Pixels, Quarantined, Reason, StoredImage, Vectors
 from state.ports import Encoder, Journal, Source, Store
-
-UNIT_TOLERANCE = 1e-3
-"""How far the length of a vector may be from one."""
 
 MOST_LEFT = 1_000
 """So many pictures that cannot be had mean that the source is away."""
@@ -82,41 +76,6 @@ class _Ready:
     pixels: Pixels | Rejected
 
 
-class Busy:
-    """How much of the time somebody worked.
-
-    :param clock: monotonic seconds
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._workers = 0
-        self._changed = self._asked = clock()
-        self._seconds = 0.0
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Count one more worker while the context lasts."""
-        self._count(1)
-        try:
-            yield
-        finally:
-            self._count(-1)
-
-    def ratio(self) -> float:
-        """Return the share of the time since it was last asked for, 0 to 1."""
-        self._count(0)
-        asked, self._asked = self._asked, self._clock()
-        seconds, self._seconds = self._seconds, 0.0
-        return min(1.0, seconds / (self._asked - asked)) if self._asked > asked else 0.0
-
-    def _count(self, change: int) -> None:
-        now = self._clock()
-        self._seconds += now - self._changed if self._workers else 0.0
-        self._changed = now
-        self._workers += change
-
-
 class Pipeline:
     """Makes vectors of changed images and writes them, for any number of projects at once.
 
@@ -141,13 +100,17 @@ class Pipeline:
         self._source, self._encoder, self._store, self._journal = source, encoder, store, journal
         self._threads = threads
         self._limits = limits
-        self.busy = Busy(clock)
+        self._encoding = Encoding(encoder, clock, on_batch)
         self._now = now
         self._failpoints = failpoints
-        self._on_batch = on_batch
         self._fetching = asyncio.Semaphore(limits.fetches)
-        self._encoding = asyncio.Semaphore(limits.batches)
+        self._slots = asyncio.Semaphore(limits.batches)
         self._in_flight: dict[str, asyncio.Future[None]] = {}
+
+    @property
+    def busy(self) -> Busy:
+        """How much of the time the encoder had work."""
+        return self._encoding.busy
 
     async def run(
         self,
@@ -177,9 +140,9 @@ class Pipeline:
         async def batches() -> None:
             async with asyncio.TaskGroup() as encoding:
                 async for batch in self._batches(prepared):
-                    await self._encoding.acquire()
+                    await self._slots.acquire()
                     task = encoding.create_task(self._batch(collection, epoch, batch, outcome, on_written))
-                    task.add_done_callback(lambda _: self._encoding.release())
+                    task.add_done_callback(lambda _: self._slots.release())
 
         try:
             async with asyncio.TaskGroup() as stages:
@@ -293,39 +256,9 @@ class Pipeline:
         }
         pictures = {content: one for content, one in pixels.items() if not isinstance(one, Rejected)}
         self._failpoints.reach("pipeline.before_encode")
-        encoded = await self._halving(list(pictures.values())) if pictures else []
+        encoded = await self._encoding.encode(list(pictures.values())) if pictures else []
         results.update(zip(pictures, encoded, strict=True))
         return results
-
-    async def _halving(self, pictures: list[Pixels]) -> list[Vectors | Rejected]:
-        """Encode a batch; one that fails is halved until the culprit stands alone.
-
-        :raises Unavailable: when the encoder rejects the canaries too: then it is to blame
-        """
-        try:
-            with self.busy.working():
-                vectors = await self._encoder.encode_images(pictures)
-            check_vectors(vectors, len(pictures), self._encoder.dimension)
-        except Rejected as problem:
-            self._on_batch("rejected")
-            if len(pictures) == 1:
-                await self._blame_encoder(problem)
-                return [problem]
-            half = len(pictures) // 2
-            return await self._halving(pictures[:half]) + await self._halving(pictures[half:])
-        except Unavailable:
-            self._on_batch("unavailable")
-            raise
-        self._on_batch("encoded")
-        return list(vectors)
-
-    async def _blame_encoder(self, problem: Rejected) -> None:
-        try:
-            canaries = canary.pictures()
-            vectors = await self._encoder.encode_images(canaries)
-            check_vectors(vectors, len(canaries), self._encoder.dimension)
-        except Rejected:
-            raise Unavailable("clip", f"rejects its canaries too: {problem}") from problem
 
     async def _set_aside(self, collection: str, rejected: list[tuple[_Ready, str]]) -> None:
         """Quarantine pictures, and take away what was made of the bytes they had before."""
@@ -344,19 +277,6 @@ class Pipeline:
             stored = one.change.stored
             if stored and stored.content != one.content:
                 await self._store.remove(collection, stored.project_id, [stored.id])
-
-
-def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:
-    """Return if these are `count` finite unit vectors of the dimension.
-
-    :raises Rejected: when they are anything else
-    """
-    if vectors.shape != (count, dimension):
-        raise Rejected(f"the encoder answered shape {vectors.shape}, not {(count, dimension)}")
-    if not np.isfinite(vectors).all():
-        raise Rejected("the encoder answered a vector that is not finite")
-    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) > UNIT_TOLERANCE:
-        raise Rejected("the encoder answered a vector that is not of unit length")
 
 
 def _may_reuse(change: Change) -> bool:

@@ -73,8 +73,8 @@ async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
     """Keep the store in step while the context lasts; the future fails when a root task ended."""
     controller, settings = parts.controller, parts.settings
     eternal: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-        "follow": controller.follow,
-        "survey": controller.survey_when_wanted,
+        "follow": parts.surveys.follow,
+        "survey": parts.surveys.run,
         **parts.roots,
         **{f"look-{number}": controller.work for number in range(settings.sync_concurrency)},
     }
@@ -82,7 +82,7 @@ async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
     broken = asyncio.ensure_future(_first_to_end(roots))
     try:
         async with scheduled(
-            controller.want_survey, controller.want_sweep, settings.update_interval, settings.update_frame
+            parts.surveys.want, parts.surveys.want_sweep, settings.update_interval, settings.update_frame
         ):
             yield broken
     finally:

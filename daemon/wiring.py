@@ -24,6 +24,7 @@ from daemon.failpoints import Failpoints
 from daemon.removals import Removals
 from daemon.settings import Settings
 from daemon.sources import RootTask, identity, open_source
+from daemon.surveys import Surveys
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.app import create_app
@@ -46,6 +47,7 @@ class Parts:
     source: Source
     store: Store
     encoder: Encoder
+    surveys: Surveys
     controller: Controller
     metrics: Metrics
     settled: Callable[[], Awaitable[None]]
@@ -133,18 +135,19 @@ async def wired(
             await store.next_epoch(),
             opened.display,
         )
+        surveys = Surveys(source, store, journal, sync, worklist, board, now)
         controller = Controller(
             source,
             store,
             encoder,
             journal,
             sync,
+            surveys,
             removals,
             worklist,
             board,
             metrics,
             clock,
-            now,
             opened.display,
         )
         app = create_app(
@@ -163,6 +166,7 @@ async def wired(
             source,
             store,
             encoder,
+            surveys,
             controller,
             metrics,
             opened.display.settled,

@@ -68,7 +68,7 @@ class Running:
 
     async def sweep(self) -> None:
         """Compare everything whole, and wait until all is done and shown."""
-        self.parts.controller.want_sweep()
+        self.parts.surveys.want_sweep()
         await asyncio.sleep(0.3)
         async with asyncio.timeout(PATIENCE):
             await self.parts.controller.idle()
@@ -161,7 +161,7 @@ async def test_other_keys_of_the_custom_data_survive(running: Running, world: Wo
 
 async def test_a_cloned_project_costs_no_encoding(running: Running, world: World, first: int) -> None:
     clone = world.clone(first, "clone")
-    running.parts.controller.want_survey()
+    running.parts.surveys.want()
     await running.has(clone, 20)
     assert running.encoded == 20
 
@@ -180,7 +180,7 @@ async def test_an_image_that_moves_to_another_project_finds_its_vector(
     running: Running, world: World, first: int
 ) -> None:
     second = world.project("second", images=1)
-    running.parts.controller.want_survey()
+    running.parts.surveys.want()
     await running.has(second, 1)
     before = running.encoded
     world.move(world.image_ids(first)[:4], world.dataset_ids(second)[0])
@@ -195,7 +195,7 @@ async def test_a_listing_that_is_not_whole_removes_nothing(
 ) -> None:
     running.emulator.faults.add(Fault("images.list", kind, times=2))
     listings = running.emulator.counters.calls["images.list"]
-    running.parts.controller.want_sweep()
+    running.parts.surveys.want_sweep()
     await running.until(lambda: running.emulator.counters.calls["images.list"] >= listings + 2)
     await asyncio.sleep(0.5)
     assert (await running.stored(first), running.removed) == (20, 0)

@@ -147,7 +147,7 @@ class SyncMachine(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(["unavailable", "partial", "empty"]), pause=PAUSES)
     def break_a_listing(self, fault: str, pause: float) -> None:
         self._source.faults.append(fault)
-        self._world.daemon.controller.want_sweep()
+        self._world.daemon.surveys.want_sweep()
         self._go(pause)
 
     @rule(down=st.booleans(), pause=PAUSES)
@@ -200,8 +200,8 @@ class SyncMachine(RuleBasedStateMachine):
 
     @rule(whole=st.booleans(), pause=PAUSES)
     def survey(self, whole: bool, pause: float) -> None:
-        controller = self._world.daemon.controller
-        (controller.want_sweep if whole else controller.want_survey)()
+        surveys = self._world.daemon.surveys
+        (surveys.want_sweep if whole else surveys.want)()
         self._go(pause)
 
     @rule(seconds=st.sampled_from([0.5, 6.0, 31.0, 62.0, 700.0]))

@@ -20,6 +20,7 @@ from daemon.controller import Controller
 from daemon.failpoints import Failpoints
 from daemon.pipeline import Limits, Pipeline
 from daemon.removals import Removals
+from daemon.surveys import Surveys
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
@@ -69,17 +70,18 @@ class Daemon:
             *(*shared, self.pipeline, self.removals, self.worklist, board),
             *(self.metrics, failpoints, world.now, epoch),
         )
+        self.surveys = Surveys(source, store, journal, self.sync, self.worklist, board, world.now)
         self.controller = Controller(
-            *(*shared, self.sync, self.removals, self.worklist, board, self.metrics, loop.time, world.now)
+            *(*shared, self.sync, self.surveys, self.removals, self.worklist, board, self.metrics, loop.time)
         )
         eternal: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            self.controller.follow,
-            self.controller.survey_when_wanted,
+            self.surveys.follow,
+            self.surveys.run,
             self.removals.run,
             *[self.controller.work] * LOOKS_AT_ONCE,
         ]
         self.roots = [asyncio.create_task(work()) for work in eternal]
-        self.controller.want_survey()
+        self.surveys.want()
 
     async def end(self) -> None:
         for root in self.roots:
@@ -144,7 +146,7 @@ class World:
 
     async def sweep(self, seconds: float = 0.5) -> None:
         """Have every project compared whole, and let time pass: what can be done at once is done then."""
-        self.daemon.controller.want_sweep()
+        self.daemon.surveys.want_sweep()
         await asyncio.sleep(seconds)
 
     async def look(self, *image_ids: int, since: str | None = None, project_id: int = 1) -> None:

@@ -96,7 +96,7 @@ async def test_a_write_that_fails_is_done_again_and_one_whose_answer_was_lost_is
 @pytest.mark.parametrize("steps", range(0, 120, 10))
 async def test_a_death_at_any_step_costs_at_most_the_batches_in_flight(world: World, steps: int) -> None:
     world.source.add_many(map(picture, range(20)))
-    world.daemon.controller.want_sweep()
+    world.daemon.surveys.want_sweep()
     for _ in range(steps):
         await asyncio.sleep(0)
     await world.restart()

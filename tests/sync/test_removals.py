@@ -192,7 +192,7 @@ class TestWhenAProjectIsGone:
         await self._survey(world)
 
     async def _survey(self, world: World) -> None:
-        world.daemon.controller.want_survey()
+        world.daemon.surveys.want()
         await asyncio.sleep(1)
 
     async def test_it_is_kept_for_a_day_however_many_surveys_lack_it(self, world: World) -> None:

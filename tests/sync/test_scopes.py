@@ -48,11 +48,11 @@ async def test_a_look_at_what_is_new_removes_nothing(world: World, images: list[
 
 @pytest.mark.parametrize("source", ["platform"], indirect=True)
 async def test_a_routine_survey_looks_at_what_is_new_alone(world: World, images: list[int]) -> None:
-    world.daemon.controller.want_survey()
+    world.daemon.surveys.want()
     await asyncio.sleep(1)
     world.source.calls.clear()
     world.source.add(picture(99))
-    world.daemon.controller.want_survey()
+    world.daemon.surveys.want()
     await asyncio.sleep(1)
     assert world.stored() == world.wanted()
     assert world.source.calls["full"] == world.source.calls["ids"] == 0

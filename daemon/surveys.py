@@ -1,0 +1,120 @@
+"""Surveys: which projects there are, and which are gone.
+
+A survey puts every project on the worklist. A project that is gone is not searchable; its vectors are
+kept for a day, in case it comes back or its pictures turn up elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NoReturn
+
+import structlog
+
+from daemon.board import Board
+from daemon.sync import Sync
+from daemon.worklist import Worklist
+from state.errors import Inconsistent, Unavailable
+from state.model import FULL, NOTHING, Project
+from state.ports import Journal, Source, Store
+
+GONE_SECONDS = 24 * 3600.0
+"""How long the vectors of a project that is gone are kept."""
+
+GONE_SURVEYS = 2
+"""How many surveys must agree that a project is gone."""
+
+log = structlog.get_logger()
+
+
+class Surveys:
+    """Knows the source's projects, and keeps the worklist supplied.
+
+    :param now: seconds since the epoch, compared only with what this machine wrote down itself
+    :ivar projects: those of the latest survey, and those looked at since
+    :ivar problem: why the latest survey failed; ``None`` when it did not
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        journal: Journal,
+        sync: Sync,
+        worklist: Worklist,
+        board: Board,
+        now: Callable[[], float],
+    ) -> None:
+        self._source, self._store, self._journal = source, store, journal
+        self._sync, self._worklist, self._board = sync, worklist, board
+        self._now = now
+        self._wanted = asyncio.Event()
+        self._sweep_wanted = True
+        self.projects: dict[int, Project] = {}
+        self.problem: str | None = "not surveyed yet"
+
+    async def follow(self) -> None:
+        """Turn the source's news into marks, for ever; once it is listened for, ask for a survey."""
+        listening = False
+        async for marks in self._source.changes():
+            if not listening:
+                self.want()
+                listening = True
+            for project_id, scope in marks.items():
+                self._worklist.mark(project_id, scope)
+
+    async def run(self) -> NoReturn:
+        """Survey the source whenever that is asked for, for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.survey()
+            except (Unavailable, Inconsistent) as problem:
+                self.problem = str(problem)
+                log.warning("survey.failed", problem=str(problem))
+
+    def want(self) -> None:
+        """Ask for a survey soon."""
+        self._wanted.set()
+
+    def want_sweep(self) -> None:
+        """Ask for a survey after which every project is compared whole."""
+        self._sweep_wanted = True
+        self._wanted.set()
+
+    async def survey(self) -> None:
+        """List the projects, mark them, and deal with those that are gone.
+
+        :raises Inconsistent: when the list cannot be trusted
+        """
+        found = await self._source.survey()
+        stored = await self._store.projects(self._sync.collection)
+        if stored and not found:
+            raise Inconsistent("the source lists no project at all")
+        recovered = self.problem is not None
+        self.problem = None
+        self.projects = {project.id: project for project in found}
+        await self._journal.found(self.projects.keys() & (await self._journal.missing_projects()).keys())
+        # A project of unreadable pictures alone has nothing stored, but every one looked at has a pointer.
+        known = stored.keys() | (await self._store.pointers()).keys()
+        for project_id in known - self.projects.keys():
+            await self._gone(project_id)
+        sweep, self._sweep_wanted = self._sweep_wanted, False
+        for project, scope in found.items():
+            if project.enabled and scope != NOTHING:
+                self._worklist.mark(project.id, FULL if sweep else scope, at_once=recovered)
+
+    async def _gone(self, project_id: int) -> None:
+        since, surveys = await self._journal.missing(project_id, self._now())
+        self._worklist.drop(project_id)
+        if surveys >= GONE_SURVEYS and self._now() - since >= GONE_SECONDS:
+            await self._store.remove_project(self._sync.collection, project_id)
+            await self._store.set_pointer(project_id, None)
+            await self._journal.release(project_id, None)
+            await self._journal.settle_held(project_id, None, cancel=False)
+            await self._journal.forget_forced(project_id, self._sync.epoch)
+            await self._journal.found([project_id])
+            self._board.drop(project_id)
+            log.info("project.removed", project_id=project_id)
