@@ -35,6 +35,9 @@ QUICK_PLAN_SECONDS = 5.0
 MOVED_RETRY = 1.0
 """Seconds until images that changed while they were being fetched are looked at again."""
 
+DOUBT_RETRY = 205.0
+"""Seconds until a picture whose download came damaged is fetched again."""
+
 log = structlog.get_logger()
 
 
@@ -112,7 +115,9 @@ class Controller:
             self._worklist.failed(project_id, scope, "an internal error, see the log")
             log.exception("project.defect", project_id=project_id)
             return
-        self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full, left=len(outcome.left))
+        self._board.end(
+            project_id, TaskStatus.COMPLETED, whole=scope.full, left=len(outcome.left | outcome.doubtful)
+        )
         self._display.ended(project_id, None, worked=bool(outcome.encoded or outcome.reused))
         if outcome.problem:
             left = Scope(ids=frozenset(outcome.left))
@@ -121,6 +126,8 @@ class Controller:
             self._worklist.done(project_id)
             if outcome.left:
                 self._worklist.mark(project_id, Scope(ids=frozenset(outcome.left)), delay=MOVED_RETRY)
+        if outcome.doubtful:
+            self._worklist.mark(project_id, Scope(ids=frozenset(outcome.doubtful)), delay=DOUBT_RETRY)
         seconds = self._clock() - started
         self._metrics.sync_seconds.observe(seconds)
         log.info(

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 
 from daemon.encoding import Busy, Encoding
 from daemon.failpoints import Failpoints
-from daemon.pictures import decode
+from daemon.pictures import content_hash, decode
 from state.changes import reusable
 from state.errors import Inconsistent, Rejected, Unavailable
 from state.model import Change, Embedding, Pixels, Quarantined, Reason, StoredImage, Vectors
 from state.ports import Encoder, Journal, Source, Store
+
+DAMAGED_TRIES, DAMAGED_SECONDS = 3, 600.0
+"""How often, and over how long, a download must come with the same damage to condemn the picture."""
 
 MOST_LEFT = 1_000
 """So many pictures that cannot be had mean that the source is away."""
@@ -28,6 +31,7 @@ class Outcome:
     """What a look did; `left` are images to look at again: they changed meanwhile, or could not be had.
 
     :param problem: why some could not be had
+    :param doubtful: images whose download came damaged, and may come whole another time
     """
 
     encoded: int = 0
@@ -35,6 +39,7 @@ class Outcome:
     retagged: int = 0
     quarantined: set[int] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
+    doubtful: set[int] = field(default_factory=set)
     problem: Unavailable | None = None
 
 
@@ -181,8 +186,17 @@ class Pipeline:
                 self._threads, decode, picture.data, self._encoder.picture_side, self._limits.max_pixels
             )
         except Rejected as problem:
+            if not self._source.delivers_whole and not await self._really_damaged(image.id, picture.data):
+                outcome.doubtful.add(image.id)
+                return None
             pixels = problem
         return _Ready(change, picture.content, picture.route, pixels)
+
+    async def _really_damaged(self, image_id: int, data: bytes) -> bool:
+        """Whether a picture came with the same damage often enough, over long enough, to be its own."""
+        now = self._now()
+        since, tries = await self._journal.suspect(image_id, content_hash(data), now)
+        return tries >= DAMAGED_TRIES and now - since >= DAMAGED_SECONDS
 
     async def _batches(self, prepared: asyncio.Queue[_Ready | None]) -> AsyncIterator[list[_Ready]]:
         batch: list[_Ready] = []

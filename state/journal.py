@@ -31,6 +31,8 @@ CREATE INDEX IF NOT EXISTS quarantine_by_content ON quarantine (encoder_id, cont
 CREATE TABLE IF NOT EXISTS held (
     project_id INTEGER NOT NULL, image_id INTEGER NOT NULL, since REAL NOT NULL,
     cancelled INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (project_id, image_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS suspects (
+    image_id INTEGER PRIMARY KEY, content TEXT NOT NULL, since REAL NOT NULL, tries INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS missing (
     project_id INTEGER PRIMARY KEY, since REAL NOT NULL, surveys INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS forced (
@@ -181,6 +183,19 @@ class SqliteJournal:
                 for image_id, project_id, name, path, content, reason, since in map(astuple, images)
             ),
         )
+
+    async def suspect(self, image_id: int, content: str, now: float) -> tuple[float, int]:
+        """Count one more time that these bytes came damaged; return since when, and how often so far."""
+        rows = await self._rows(
+            "INSERT INTO suspects VALUES (?, ?, ?, 1) ON CONFLICT (image_id) DO UPDATE SET"
+            " since = CASE WHEN content = excluded.content THEN min(since, excluded.since)"
+            " ELSE excluded.since END,"
+            " tries = CASE WHEN content = excluded.content THEN tries + 1 ELSE 1 END,"
+            " content = excluded.content RETURNING since, tries",
+            *(image_id, content, now),
+        )
+        since, tries = rows[0]
+        return since, tries
 
     async def quarantined_contents(
         self, encoder_id: str, contents: Collection[str], since: float

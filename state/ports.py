@@ -40,11 +40,14 @@ class Source(Protocol):
 
     :ivar identity: names it for ever: the server's address, or the folder's real path
     :ivar proves_absence: whether an image missing from one readable listing is proof that it is gone
+    :ivar delivers_whole: whether what is fetched is the picture itself, so that damage is its own and
+        not that of a download
     :ivar fallback_routes: routes whose vectors count as stale
     """
 
     identity: str
     proves_absence: bool
+    delivers_whole: bool
     fallback_routes: frozenset[str]
 
     async def survey(self) -> Mapping[Project, Scope]:
@@ -210,6 +213,9 @@ class Journal(Protocol):
 
     async def quarantine(self, encoder_id: str, images: Sequence[Quarantined], again: bool = True) -> None:
         """Set pictures aside; unless `again`, those that are there keep their time."""
+
+    async def suspect(self, image_id: int, content: str, now: float) -> tuple[float, int]:
+        """Count one more time that these bytes came damaged; return since when, and how often so far."""
 
     async def quarantined_contents(
         self, encoder_id: str, contents: Collection[str], since: float

@@ -64,6 +64,7 @@ class FolderSource:
     """
 
     proves_absence = True
+    delivers_whole = True
     fallback_routes: frozenset[str] = frozenset()
 
     def __init__(

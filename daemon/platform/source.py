@@ -35,6 +35,7 @@ class PlatformSource:
     """
 
     proves_absence = False
+    delivers_whole = False
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ def embedding(image_id: int, vector: Vectors, project_id: int = CATS, dataset_id
 class FakeSource:
     identity = "fake"
     proves_absence = True
+    delivers_whole = True
     fallback_routes: frozenset[str] = frozenset()
 
     def __init__(self) -> None:

@@ -57,6 +57,7 @@ class FakeSource:
 
     def __init__(self, proves_absence: bool = True) -> None:
         self.proves_absence = proves_absence
+        self.delivers_whole = True
         self.projects = {number: Project(number, f"project {number}") for number in (1, 2, 3)}
         self.hidden: set[int] = set()
         self.files: dict[int, File] = {}

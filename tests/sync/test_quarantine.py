@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from math import log2
 
 import numpy as np
 import pytest
 from sync_pictures import DISTORTIONS, Distortion, broken, content_of, picture, poison, too_short
 from sync_world import World
+
+from state.model import ImageRef, Picture
 
 DAY = 24 * 3600.0
 
@@ -159,3 +162,34 @@ async def test_a_clock_that_was_ahead_does_not_prolong_it(world: World) -> None:
     await world.sweep()
     assert world.source.calls["fetch"] == 2
     assert np.isclose((await world.daemon.controller.quarantined(1, 1))[0].since, world.now(), atol=60)
+
+
+async def test_a_download_that_comes_damaged_is_condemned_only_after_three_tries_that_agree(
+    world: World,
+) -> None:
+    world.source.delivers_whole = False
+    world.source.add_many([broken(1), picture(1)])
+    await world.sweep(300)
+    assert await world.quarantined() == {}
+    assert not await world.daemon.controller.up_to_date(1)
+    await asyncio.sleep(600)
+    assert len(await world.quarantined()) == 1
+    assert 3 <= world.source.calls["fetch"] - 1 <= 6
+    assert world.stored() == world.wanted()
+
+
+async def test_a_download_that_comes_whole_the_next_time_is_embedded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.delivers_whole = False
+    world.source.add(picture(1))
+    fetch = world.source.fetch
+
+    async def damaged(image: ImageRef) -> Picture:
+        monkeypatch.setattr(world.source, "fetch", fetch)
+        return replace(await fetch(image), data=b"\xff\xd8\xff torn")
+
+    monkeypatch.setattr(world.source, "fetch", damaged)
+    await world.sweep(300)
+    assert world.stored() == world.wanted()
+    assert await world.quarantined() == {}
