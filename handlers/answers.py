@@ -84,7 +84,7 @@ class PlansAnswer(Answer):
 
 
 class Item(Answer):
-    """An image; ``path`` is the file's, under a folder source."""
+    """An image; ``path`` is the file's under a folder, and its address on a platform."""
 
     image_id: int
     dataset_id: int

@@ -52,7 +52,7 @@ def _json(images: Sequence[StoredImage], ids: NDArray[np.int64], points: NDArray
         {
             "id": image.id,
             "dataset_id": image.dataset_id,
-            "full_url": None,
+            "full_url": image.path if "://" in image.path else None,
             "cas_url": None,
             "updated_at": image.updated_at or None,
             "score": None,

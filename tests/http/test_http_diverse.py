@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,3 +138,12 @@ async def test_a_map_of_too_many_images_is_a_sample_and_says_so(opened: Opener, 
     images, points = await client.post("/projections", {"project_id": CATS})
     assert len(images) == len(points) == 20
     assert client.headers["X-Sampled"] == "20 of 54"
+
+
+async def test_a_map_tells_the_address_of_an_image_that_has_one(client: Client, world: World) -> None:
+    (one,) = await world.store.embeddings("fake_8_1", [101])
+    address = "https://pictures.example/101.jpg"
+    await world.store.upsert("fake_8_1", [replace(one, image=replace(one.image, path=address))])
+    images, _ = await client.post("/projections", {"project_id": CATS})
+    assert {image["id"]: image["full_url"] for image in images}[101] == address
+    assert {image["full_url"] for image in images if image["id"] != 101} == {None}
