@@ -15,7 +15,7 @@ import structlog
 
 from daemon.failpoints import Failpoints
 from daemon.worklist import Worklist
-from state.errors import Inconsistent, Unavailable
+from state.errors import EmbedsyncError
 from state.model import FULL, Scope
 from state.ports import Journal, Source, Store
 
@@ -87,7 +87,7 @@ class Removals:
             try:
                 await self._when_safe(proposal)
                 await self._carry_out(proposal)
-            except (Unavailable, Inconsistent) as problem:
+            except EmbedsyncError as problem:
                 log.warning("removal.put_off", project_id=proposal.project_id, problem=str(problem))
                 scope = Scope().merge(Scope(ids=frozenset(proposal.image_ids)))
                 self._worklist.mark(proposal.project_id, scope, delay=RETRY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import structlog
@@ -15,7 +16,7 @@ import structlog
 from daemon.board import Board
 from daemon.sync import Sync
 from daemon.worklist import Worklist
-from state.errors import Inconsistent, Unavailable
+from state.errors import EmbedsyncError, Inconsistent
 from state.model import FULL, NOTHING, Project
 from state.ports import Journal, Source, Store
 
@@ -24,6 +25,9 @@ GONE_SECONDS = 24 * 3600.0
 
 GONE_SURVEYS = 2
 """How many surveys must agree that a project is gone."""
+
+FIRST_RETRY, LONGEST_RETRY = 1.0, 600.0
+"""Seconds until a survey that failed is tried again; each failure doubles it."""
 
 log = structlog.get_logger()
 
@@ -65,15 +69,20 @@ class Surveys:
                 self._worklist.mark(project_id, scope)
 
     async def run(self) -> NoReturn:
-        """Survey the source whenever that is asked for, for ever."""
+        """Survey the source whenever that is asked for, and after a while when that failed, for ever."""
+        pause: float | None = None
         while True:
-            await self._wanted.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
             self._wanted.clear()
             try:
                 await self.survey()
-            except (Unavailable, Inconsistent) as problem:
+                pause = None
+            except EmbedsyncError as problem:
                 self.problem = str(problem)
                 log.warning("survey.failed", problem=str(problem))
+                pause = min(2 * (pause or FIRST_RETRY / 2), LONGEST_RETRY)
 
     def want(self) -> None:
         """Ask for a survey soon."""

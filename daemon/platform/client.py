@@ -146,7 +146,7 @@ class Client:
         total = 0
         while number <= pages:
             answer = await self.post(method, {**body, "page": number})
-            entities = answer["entities"]
+            entities = rows_of(answer)
             count += len(entities)
             total, pages = int(answer.get("total", count)), int(answer.get("pagesCount", 1))
             yield entities
@@ -158,6 +158,17 @@ class Client:
         """Close the connections."""
         if self._api.async_httpx_client is not None:
             await self._api.async_httpx_client.aclose()
+
+
+def rows_of(answer: Any) -> list[dict[str, Any]]:
+    """Return the rows of a listing's answer.
+
+    :raises Unavailable: when it is something else, such as a page of a proxy
+    """
+    rows = answer.get("entities") if isinstance(answer, Mapping) else None
+    if not isinstance(rows, list):
+        raise Unavailable(SERVICE, "a listing without rows")
+    return rows
 
 
 def _import() -> tuple[Any, Any]:

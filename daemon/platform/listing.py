@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
-from daemon.platform.client import Client
+from daemon.platform.client import Client, rows_of
 from state.errors import Inconsistent, Rejected
 from state.model import ImageRef
 
@@ -59,7 +59,7 @@ async def some_images(client: Client, project_id: int, ids: Collection[int]) -> 
         part = wanted[start : start + IDS_AT_ONCE]
         one_of = {"field": "id", "operator": "in", "value": part}
         answer = await _page(client, project_id, [one_of], IDS_AT_ONCE)
-        rows = answer["entities"]
+        rows = rows_of(answer)
         if len(rows) != int(answer.get("total", len(rows))):
             raise Inconsistent(f"{len(rows)} of {answer['total']} images answered")
         if images := sorted((_image(row, project_id) for row in rows), key=lambda image: image.id):
@@ -83,7 +83,7 @@ async def _by_keyset(
     while True:
         above = {"field": "id", "operator": "gt", "value": last}
         answer = await _page(client, project_id, [*filters, above], PER_PAGE)
-        rows = answer["entities"]
+        rows = rows_of(answer)
         left = int(answer.get("total", len(rows)))
         images = [_image(row, project_id) for row in rows]
         if any(one.id >= other.id for one, other in pairwise(images)):
@@ -106,10 +106,10 @@ async def _by_token(client: Client, project_id: int) -> AsyncIterator[list[Image
     after, total = None, 0
     while True:
         answer = await client.post("images.list", {**body, "after": after} if after else body)
-        images += [_image(row, project_id) for row in answer["entities"]]
+        images += [_image(row, project_id) for row in rows_of(answer)]
         total = int(answer.get("total", total))
         after = answer.get("after")
-        if not after or not answer["entities"]:
+        if not after or not rows_of(answer):
             break
     by_id = {image.id: image for image in images}
     if len(by_id) != len(images) or len(by_id) < total:

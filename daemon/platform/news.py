@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from daemon.platform.client import Client
+from daemon.platform.client import Client, rows_of
 from state.errors import Inconsistent, Invisible
 from state.model import FULL, ImageRef, Scope
 from state.ports import Journal
@@ -87,7 +87,7 @@ class News:
         if mark is None:
             newest = await self._client.post("teams.activity", {**body, "page": 1, "per_page": 1})
             await self._journal.set_watermark(
-                name, max((_event(one)[0] for one in newest["entities"]), default="")
+                name, max((_event(one)[0] for one in rows_of(newest)), default="")
             )
             return dict.fromkeys(self._projects, FULL)
         if mark:

@@ -10,13 +10,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
+import structlog
+
 from daemon.platform import listing
 from daemon.platform.client import Client
 from daemon.platform.news import News
 from daemon.platform.pictures import Pictures
-from state.errors import Inconsistent, Invisible, Unavailable
+from state.errors import Inconsistent, Invisible, Rejected, Unavailable, UnknownCaller
 from state.model import FULL, NOTHING, ImageRef, Picture, Project, Scope
 from state.ports import Journal
+
+log = structlog.get_logger()
 
 FLAGS = ["embeddingsEnabled", "embeddingsInProgress", "embeddingsUpdatedAt"]
 
@@ -140,8 +144,17 @@ class PlatformSource:
 
     async def changes(self) -> AsyncIterator[Mapping[int, Scope]]:
         """Ask the platform for news, again and again."""
+        problem = ""
         while True:
-            yield await self._news.latest()
+            try:
+                marks = await self._news.latest()
+                problem = ""
+            except (Unavailable, Rejected, UnknownCaller) as error:
+                marks = {}
+                if str(error) != problem:
+                    log.warning("platform.no_news", problem=str(error))
+                problem = str(error)
+            yield marks
             await self._sleep(self._interval)
 
     async def close(self) -> None:
