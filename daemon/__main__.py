@@ -53,7 +53,7 @@ def sync(images_dir: Folder = None) -> None:
     """Bring every project up to date once; the exit code is 1 if something stays stale."""
     from daemon.once import bring_up_to_date
 
-    _carry_out(images_dir, lambda settings: bring_up_to_date(settings, out))
+    _carry_out(images_dir, lambda settings: bring_up_to_date(settings, out), quiet=True)
 
 
 @app.command()
