@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("selection", "matrices", "edge", "http", "pipeline", "folder")
+ALL = ("selection", "matrices", "edge", "http", "pipeline", "fairness", "folder")
 
 
 def main():

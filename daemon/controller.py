@@ -75,6 +75,8 @@ class Controller:
         """Look at one project after the other, for ever."""
         while True:
             project_id, scope = await self._worklist.take()
+            if scope.full:
+                self._surveys.cancelled.discard(project_id)
             look = asyncio.create_task(self._look(project_id, scope))
             self._looks[project_id] = look
             try:
@@ -181,6 +183,7 @@ class Controller:
         look = self._looks.get(project_id)
         if look is None:
             return False
+        self._surveys.cancelled.add(project_id)
         look.cancel()
         async with self._ended:
             await self._ended.wait_for(lambda: self._looks.get(project_id) is not look)

@@ -121,6 +121,8 @@ def decode(data: bytes, side: int, max_pixels: int = MAX_PIXELS) -> Pixels:
     """
     kind = _kind(data)
     _ignore_pillow_warnings()
+    # A library that shares the process may have had half pictures taken for whole ones.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         image = _opener(kind)(io.BytesIO(data))
         pixels = image.width * image.height

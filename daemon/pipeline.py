@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from daemon.encoding import Busy, Encoding
 from daemon.failpoints import Failpoints
 from daemon.pictures import content_hash, decode
+from daemon.turns import Turns
 from state.changes import reusable
 from state.errors import Inconsistent, Rejected, Unavailable
 from state.model import Change, Embedding, Pixels, Quarantined, Reason, StoredImage, Vectors
@@ -109,7 +110,7 @@ class Pipeline:
         self._now = now
         self._failpoints = failpoints
         self._fetching = asyncio.Semaphore(limits.fetches)
-        self._slots = asyncio.Semaphore(limits.batches)
+        self._slots = Turns(limits.batches)
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     @property
@@ -145,9 +146,9 @@ class Pipeline:
         async def batches() -> None:
             async with asyncio.TaskGroup() as encoding:
                 async for batch in self._batches(prepared):
-                    await self._slots.acquire()
+                    await self._slots.acquire(outcome)
                     task = encoding.create_task(self._batch(collection, epoch, batch, outcome, on_written))
-                    task.add_done_callback(lambda _: self._slots.release())
+                    task.add_done_callback(lambda _: self._slots.release(outcome))
 
         try:
             async with asyncio.TaskGroup() as stages:

@@ -37,6 +37,7 @@ class Surveys:
 
     :param now: seconds since the epoch, compared only with what this machine wrote down itself
     :ivar projects: those of the latest survey, and those looked at since
+    :ivar cancelled: those whose look a person stopped; they rest until news of them, or a sweep
     :ivar problem: why the latest survey failed; ``None`` when it did not
     """
 
@@ -56,6 +57,7 @@ class Surveys:
         self._wanted = asyncio.Event()
         self._sweep_wanted = True
         self.projects: dict[int, Project] = {}
+        self.cancelled: set[int] = set()
         self.problem: str | None = "not surveyed yet"
 
     async def follow(self) -> None:
@@ -112,7 +114,8 @@ class Surveys:
             await self._gone(project_id)
         sweep, self._sweep_wanted = self._sweep_wanted, False
         for project, scope in found.items():
-            if project.enabled and scope != NOTHING:
+            rests = project.id in self.cancelled and not sweep
+            if project.enabled and scope != NOTHING and not rests:
                 self._worklist.mark(project.id, FULL if sweep else scope, at_once=recovered)
 
     async def _gone(self, project_id: int) -> None:

@@ -136,6 +136,8 @@ class Sync:
         def written(batch: Written) -> None:
             self._metrics.images_encoded.inc(batch.encoded)
             self._metrics.images_reused.inc(batch.reused)
+            if batch.encoded:
+                self._display.began(project.id)
             self._display.written(project.id, batch.image_ids)
             look.standing.current += len(batch.changes)
             look.standing.outdated -= sum(change.stored is not None for change in batch.changes)
@@ -191,8 +193,10 @@ class Sync:
             look.stored += step.fresh + sum(change.stored is not None for change in step.changes)
             for chunk in _chunks(step.changes):
                 self._board.stale(look.standing)
-                self._display.began(look.project.id)
                 parts = await self._sort(look.collection, chunk, look.forced)
+                # Of the others only the pictures will tell; most of them are as they were.
+                if any(change.reason is not Reason.UNKNOWN for change in parts.of(Action.ENCODE)):
+                    self._display.began(look.project.id)
                 await self._leave_aside(look, parts.unreadable)
                 await self._write_cheap(look, parts)
                 for change in parts.of(Action.ENCODE):

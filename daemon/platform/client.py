@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -47,6 +48,7 @@ class Client:
         self._http = http
         self._sleep = sleep
         self._headers = None if token is None else {"x-api-key": token}
+        self._closing = asyncio.Event()
 
     @classmethod
     async def open(
@@ -78,6 +80,7 @@ class Client:
         # After the first error the SDK would ask for the server's version, blocking the loop.
         api._version_check_completed = True
         client = cls(api, http, sleep)
+        api._close_client_gracefully = client._retire
         if token is None:
             answer = await client.post("instance.admin-info", {"accessToken": access_token})
             api.token = answer["apiToken"]
@@ -154,8 +157,16 @@ class Client:
         if count != total:
             raise Inconsistent(f"{method}: {count} listed of {total}")
 
+    async def _retire(self, connections: Any, delay: float = 30.0) -> None:
+        """Close connections that the SDK has replaced, after what is asked over them, or when we close."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._closing.wait()
+        await connections.aclose()
+
     async def close(self) -> None:
         """Close the connections."""
+        self._closing.set()
         if self._api.async_httpx_client is not None:
             await self._api.async_httpx_client.aclose()
 

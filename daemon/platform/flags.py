@@ -63,12 +63,15 @@ class Flags:
         self._sleep = sleep
         self._wanted: dict[int, _Wanted] = {}
         self._shown_in_progress: set[int] = set()
+        self._unfinished: set[int] = set()
+        self._shown_problems: set[int] = set()
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def surveyed(self, in_progress: Collection[int]) -> None:
         """Take note of the projects that are shown to be in progress, perhaps by a process that died."""
+        self._unfinished |= set(in_progress) - self._shown_in_progress
         self._shown_in_progress |= set(in_progress)
 
     def began(self, project_id: int) -> None:
@@ -78,15 +81,22 @@ class Flags:
 
     def written(self, project_id: int, image_ids: Collection[int]) -> None:
         """Show that images have their embedding."""
-        images = self._want(project_id).images
-        images.update(list(image_ids)[: MOST_IMAGES - len(images)])
+        wanted = self._want(project_id)
+        if not (wanted.in_progress or project_id in self._shown_in_progress):
+            self._unfinished.add(project_id)  # made by a process that died before it could show them
+        wanted.images.update(list(image_ids)[: MOST_IMAGES - len(wanted.images)])
 
     def ended(self, project_id: int, problem: str | None, worked: bool) -> None:
         """Show that a look at the project has ended, well or with a problem."""
-        if worked or project_id in self._shown_in_progress or problem:
+        pending = self._wanted.get(project_id, _Wanted())
+        finished = problem is None and (worked or project_id in self._unfinished)
+        shown = project_id in self._shown_in_progress | self._shown_problems
+        if finished or problem or pending.in_progress or shown:
             wanted = self._want(project_id)
             wanted.in_progress, wanted.problem = False, problem
-            wanted.finished = worked and problem is None
+            wanted.finished = wanted.finished or finished
+        if finished:
+            self._unfinished.discard(project_id)
 
     async def run(self) -> NoReturn:
         """Write what is wanted, for ever."""
@@ -131,14 +141,15 @@ class Flags:
         if wanted.in_progress:
             await self._show_progress(project_id, True, None)
             await self._note_start(project_id, self._time())
+        if wanted.finished:
+            # Before the images: whoever finds one of them not shown yet knows that this is to be done too.
+            body = {"id": project_id, "embeddingsUpdatedAt": self._time(), "silent": True}
+            await self._client.post("projects.editInfo", body)
         images = sorted(wanted.images)
         for start in range(0, len(images), IMAGES_AT_ONCE):
             part = images[start : start + IMAGES_AT_ONCE]
             times = [{"id": image_id, "embeddingsUpdatedAt": self._time()} for image_id in part]
             await self._client.post("images.embeddings-updated-at.update", {"images": times})
-        if wanted.finished:
-            body = {"id": project_id, "embeddingsUpdatedAt": self._time(), "silent": True}
-            await self._client.post("projects.editInfo", body)
         if wanted.in_progress is False:
             await self._note_start(project_id, None)
             await self._show_progress(project_id, False, wanted.problem)
@@ -147,11 +158,12 @@ class Flags:
         body: dict[str, Any] = {"id": project_id, "embeddingsInProgress": in_progress}
         if problem is not None:
             body["errorMessage"] = problem
-        await self._client.post("projects.embeddings-in-progress.update", body)
         if in_progress:
-            self._shown_in_progress.add(project_id)
-        else:
+            self._shown_in_progress.add(project_id)  # at once: a look may end while this is being written
+        await self._client.post("projects.embeddings-in-progress.update", body)
+        if not in_progress:
             self._shown_in_progress.discard(project_id)
+        (self._shown_problems.discard if problem is None else self._shown_problems.add)(project_id)
 
     async def _note_start(self, project_id: int, time: str | None) -> None:
         """Write, or take away, since when; other keys are somebody else's, and read right before."""

@@ -22,6 +22,9 @@ RESIZED = "q/ext:jpeg/resize:fit:224:224:0/q:70/plain"
 IMGPROXY, PREVIEW, ORIGINAL = "imgproxy", "preview", "original"
 """The routes, best first; a vector made by another than the first one configured counts as stale."""
 
+LINK = "link"
+"""The original of a picture that has no other route: no fallback, and never made again for it."""
+
 FETCH_SECONDS = 60.0
 
 
@@ -71,6 +74,10 @@ class Pictures:
                 # A server that has a picture by no route at all is only believed when all say so.
                 problem = problem if isinstance(problem, Unavailable) else error
                 continue
+            if route == ORIGINAL and (
+                problem is None or (image.content is None and isinstance(problem, Inconsistent))
+            ):
+                route = LINK
             return Picture(data, image.content or content_hash(data), route)
         raise problem or Rejected("on a host that is not allowed")
 
