@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import structlog
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -226,13 +227,15 @@ def _carry_out(
     images_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any, int | None]], quiet: bool = False
 ) -> None:
     from daemon import logs
-    from daemon.settings import read_settings
+    from daemon.settings import ignored, read_settings, secrets
 
     with _failures():
         given = {"IMAGES_DIR": str(images_dir)} if images_dir else {}
         settings = read_settings({**os.environ, **given})
         level = "error" if quiet else settings.log_level
-        logs.set_up(level, settings.log_format, [settings.auth_token or ""])
+        logs.set_up(level, settings.log_format, secrets(settings))
+        for name in ignored():
+            structlog.get_logger().info("setting.ignored", name=name)
         raise typer.Exit(asyncio.run(work(settings)) or 0)
 
 

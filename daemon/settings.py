@@ -178,6 +178,17 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**given)
 
 
+def secrets(settings: Settings) -> list[str]:
+    """Return the values that must never be written anywhere."""
+    values = (getattr(settings, one.name) for one in fields(settings) if not one.repr)
+    return [value for value in values if value]
+
+
+def ignored(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names that are set and mean nothing here."""
+    return [name for name in UNUSED if _value(environment, name)]
+
+
 def shown_settings(settings: Settings) -> list[tuple[str, str, str, str]]:
     """Return name, value, unit and purpose of every setting; secrets are hidden."""
     return [

@@ -93,7 +93,6 @@ Digits = Annotated[str, StringConstraints(pattern="^[0-9]{1,19}$")]
 AnId = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 ACount = Annotated[int, Field(ge=1)]
 ASeed = Annotated[int, Field(ge=0, lt=2**32)]
-AName = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)]
 Text = Annotated[str, AtMost("prompt_characters")]
 
 Id = Annotated[AnId, BeforeValidator(_number, json_schema_input_type=AnId | Digits)]

@@ -194,7 +194,6 @@ class Reason(StrEnum):
     SAME_BYTES = "the same bytes are embedded already"
     RENAMED = "its name or place changed"
     GONE = "gone from the source"
-    UNREADABLE = "its new bytes cannot be read"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.settings import LATER, Settings, read_settings, shown_settings
+from daemon.settings import LATER, Settings, ignored, read_settings, secrets, shown_settings
 from state.errors import Misconfigured
 
 SECRET = "correct-horse-battery"
@@ -138,3 +138,13 @@ def test_every_default_is_in_range() -> None:
     defaults = Settings()
     shown = {one.name.upper(): str(getattr(defaults, one.name)) for one in NUMBERS}
     assert read_settings(shown) == defaults
+
+
+def test_every_token_is_a_secret_to_be_redacted() -> None:
+    given = {"AUTH_TOKEN": "one", "API_TOKEN": "two", "SUPERVISELY_API_ACCESS_TOKEN": "three"}
+    assert sorted(secrets(read_settings(given))) == ["one", "three", "two"]
+
+
+def test_what_earlier_deployments_set_and_means_nothing_here_is_named() -> None:
+    assert ignored({"GENERATOR_HOST": "http://generator", "PORT": "1"}) == ["GENERATOR_HOST"]
+    assert ignored({"GENERATOR_HOST": ""}) == []
