@@ -84,6 +84,9 @@ class MatrixCache:
         # What changes no vector is the store's own.
         self.encoders = store.encoders
         self.add_encoder = store.add_encoder
+        self.confirm = store.confirm
+        self.pinned = store.pinned
+        self.pin = store.pin
         self.pointers = store.pointers
         self.set_pointer = store.set_pointer
         self.next_epoch = store.next_epoch
@@ -127,6 +130,18 @@ class MatrixCache:
             if project := self._projects.get((collection, project_id)):
                 project.forget()
 
+    async def withdraw(self, collection: str) -> int:
+        """Remove the points that no good canary vouches for; return how many."""
+        try:
+            return await self._store.withdraw(collection)
+        finally:
+            self._forget(collection)
+
+    async def forget_encoder(self, encoder_id: str) -> None:
+        """Take an encoder out of the catalogue, and its collection with it."""
+        await self._store.forget_encoder(encoder_id)
+        self._forget(encoder_id)
+
     async def close(self) -> None:
         """Let go of the files and close the store."""
         self._projects.clear()
@@ -153,6 +168,11 @@ class MatrixCache:
         for (of_collection, project_id), project in self._projects.items():
             if of_collection == collection:
                 project.mark([image.id for image in images if image.project_id == project_id], written)
+
+    def _forget(self, collection: str) -> None:
+        for (of_collection, _), project in self._projects.items():
+            if of_collection == collection:
+                project.forget()
 
     def _make_room(self) -> None:
         total = sum(project.matrix.vectors.nbytes for project in self._projects.values() if project.matrix)

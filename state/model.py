@@ -144,12 +144,14 @@ class EncoderRecord:
     """An encoder as the store's catalogue knows it.
 
     :param canaries: its vectors of the canary set, shape ``(n, dimension)``: what the encoder *is*
+    :param confirmed: the last epoch that good canaries vouch for
     """
 
     id: str
     kind: str
     dimension: int
     canaries: Vectors
+    confirmed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,24 @@ class Store(Protocol):
     async def add_encoder(self, record: EncoderRecord) -> None:
         """Put an encoder into the catalogue and make its collection; again is harmless."""
 
+    async def forget_encoder(self, encoder_id: str) -> None:
+        """Take an encoder out of the catalogue, and its collection with it; again is harmless.
+
+        :raises Inconsistent: while it answers for a project
+        """
+
+    async def confirm(self, encoder_id: str, epoch: int) -> None:
+        """Note that good canaries vouch for all that was written for the encoder up to `epoch`."""
+
+    async def withdraw(self, collection: str) -> int:
+        """Remove the points that no good canary vouches for; return how many."""
+
+    async def pinned(self) -> str | None:
+        """Return the encoder that a person wants to answer, whatever encoder is at work."""
+
+    async def pin(self, encoder_id: str | None) -> None:
+        """Keep that wish; ``None`` withdraws it."""
+
     async def pointers(self) -> Mapping[int, str]:
         """Map each project to the encoder that answers for it."""
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import fields, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -29,7 +30,7 @@ from state.stores.edge_catalogue import Catalogue
 from state.stores.edge_process import SERVICE, EdgeProcess
 from state.stores.edge_wire import chunks, parts, scope, scopes
 from state.stores.lock import acquire
-from state.stores.validation import check_queries, check_texts, stack
+from state.stores.validation import check_queries, check_texts, check_unused, stack
 
 POINTS_PER_WRITE = 128
 """A search may have to wait for one such message, about 10 ms."""
@@ -126,8 +127,40 @@ class EdgeStore:
             )
         if known is record:
             await self._check_space()
+            await self._drop_shard(record.id)  # a crash may have left one of a forgotten encoder
             await self._process.open(record.id, self._path(record.id), record.dimension)
             await self._off_loop(self._catalogue.add, record)
+
+    async def forget_encoder(self, encoder_id: str) -> None:
+        """Take an encoder out of the catalogue, and its shard with it; again is harmless.
+
+        :raises Inconsistent: while it answers for a project
+        """
+        check_unused(encoder_id, self._catalogue.pointers)
+        if encoder_id in self._catalogue.encoders:
+            await self._off_loop(self._catalogue.forget, encoder_id)
+            await self._drop_shard(encoder_id)
+
+    async def confirm(self, encoder_id: str, epoch: int) -> None:
+        """Note that good canaries vouch for all that was written for the encoder up to `epoch`."""
+        self._encoder(encoder_id)
+        await self._off_loop(self._catalogue.confirm, encoder_id, epoch)
+
+    async def withdraw(self, collection: str) -> int:
+        """Remove the points that no good canary vouches for; return how many."""
+        confirmed, removed = self._encoder(collection).confirmed, 0
+        await self._check_space()
+        while some := (await self._process.call("withdraw_some", collection, confirmed, ROWS_PER_READ))[0]:
+            removed += some
+        return removed
+
+    async def pinned(self) -> str | None:
+        """Return the encoder that a person wants to answer, whatever encoder is at work."""
+        return await self._off_loop(self._catalogue.pinned)
+
+    async def pin(self, encoder_id: str | None) -> None:
+        """Keep that wish; ``None`` withdraws it."""
+        await self._off_loop(self._catalogue.pin, encoder_id)
 
     async def pointers(self) -> Mapping[int, str]:
         """Map each project to the encoder that answers for it."""
@@ -320,6 +353,10 @@ class EdgeStore:
                 if loop.time() >= deadline:
                     raise
             await asyncio.sleep(LOCK_SECONDS)
+
+    async def _drop_shard(self, encoder_id: str) -> None:
+        await self._process.drop(encoder_id)
+        await self._off_loop(partial(shutil.rmtree, self._path(encoder_id), ignore_errors=True))
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{self._prefix}_{name}"

@@ -36,6 +36,7 @@ from qdrant_edge import (
     Query,
     QueryBatchRequest,
     QueryRequest,
+    RangeFloat,
     Record,
     ScoredPoint,
     ScrollRequest,
@@ -126,6 +127,15 @@ def remove_some(shard: EdgeShard, body: memoryview, project_id: int, limit: int)
     return len(found), b""
 
 
+def withdraw_some(shard: EdgeShard, body: memoryview, confirmed: int, limit: int) -> Answer:
+    """Remove up to `limit` points of later epochs than the confirmed one."""
+    later = Filter(must=[FieldCondition("epoch", range=RangeFloat(gt=confirmed))])
+    found, _ = shard.scroll(ScrollRequest(limit=limit, filter=later, with_payload=False))
+    if found:
+        shard.update(UpdateOperation.delete_points([record.id for record in found]))
+    return len(found), b""
+
+
 def count(shard: EdgeShard, body: memoryview, *within: Any) -> Answer:
     """Count what a filter matches."""
     return shard.count(CountRequest(filter=_within(body, *within))), b""
@@ -198,7 +208,7 @@ OPERATIONS: dict[str, Callable[..., Answer]] = {
     for operation in (count, projects, scroll, images, embeddings, contents, query, vectors)
 }
 WRITES: dict[str, Callable[..., Answer]] = {
-    operation.__name__: operation for operation in (upsert, retag, remove, remove_some)
+    operation.__name__: operation for operation in (upsert, retag, remove, remove_some, withdraw_some)
 }
 OPERATIONS |= WRITES
 
@@ -210,7 +220,7 @@ def serve(connection: socket.socket) -> None:
     with connection, suppress(ConnectionError):
         while True:
             if len(unflushed) >= FLUSH_EVERY or (unflushed and _quiet(connection)):
-                for collection in set(unflushed):
+                for collection in set(unflushed) & shards.keys():
                     shards[collection].flush()
                 unflushed = []
             frame = _receive(connection)
@@ -235,6 +245,9 @@ def _answer(
             directory, dimension = arguments
             if collection not in shards:
                 shards[collection] = open_shard(Path(directory), dimension)
+        elif operation == "close":
+            if shard := shards.pop(collection, None):
+                shard.close()
         elif operation != "ping":
             result, blob = OPERATIONS[operation](shards[collection], body, *arguments)
         return pack((None, result), blob)

@@ -153,6 +153,11 @@ class EdgeProcess:
         await self.call("open", collection, str(directory), dimension, limit=OPEN_SECONDS)
         self._shards[collection] = (str(directory), dimension)
 
+    async def drop(self, collection: str) -> None:
+        """Close a shard, now and for every restart."""
+        self._shards.pop(collection, None)
+        await self.call("close", collection)
+
     async def call(
         self,
         operation: str,

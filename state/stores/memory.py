@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from state.errors import Inconsistent
 from state.model import Embedding, EncoderRecord, Hit, StoredImage, Vectors, Within
-from state.stores.validation import check_queries, check_texts, stack
+from state.stores.validation import check_queries, check_texts, check_unused, stack
 
 
 class MemoryStore:
@@ -26,6 +26,7 @@ class MemoryStore:
         self._points: dict[str, dict[int, Embedding]] = {}
         self._pointers: dict[int, str] = {}
         self._epoch = 0
+        self._pinned: str | None = None
 
     async def encoders(self) -> Sequence[EncoderRecord]:
         """List the encoders in the catalogue."""
@@ -42,6 +43,38 @@ class MemoryStore:
                 f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}"
             )
         self._points.setdefault(record.id, {})
+
+    async def forget_encoder(self, encoder_id: str) -> None:
+        """Take an encoder out of the catalogue, and its collection with it; again is harmless.
+
+        :raises Inconsistent: while it answers for a project
+        """
+        check_unused(encoder_id, self._pointers)
+        self._encoders.pop(encoder_id, None)
+        self._points.pop(encoder_id, None)
+
+    async def confirm(self, encoder_id: str, epoch: int) -> None:
+        """Note that good canaries vouch for all that was written for the encoder up to `epoch`."""
+        self._collection(encoder_id)
+        known = self._encoders[encoder_id]
+        self._encoders[encoder_id] = replace(known, confirmed=max(known.confirmed, epoch))
+
+    async def withdraw(self, collection: str) -> int:
+        """Remove the points that no good canary vouches for; return how many."""
+        stored = self._collection(collection)
+        confirmed = self._encoders[collection].confirmed
+        doomed = [image_id for image_id, point in stored.items() if point.image.epoch > confirmed]
+        for image_id in doomed:
+            del stored[image_id]
+        return len(doomed)
+
+    async def pinned(self) -> str | None:
+        """Return the encoder that a person wants to answer, whatever encoder is at work."""
+        return self._pinned
+
+    async def pin(self, encoder_id: str | None) -> None:
+        """Keep that wish; ``None`` withdraws it."""
+        self._pinned = encoder_id
 
     async def pointers(self) -> Mapping[int, str]:
         """Map each project to the encoder that answers for it."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state.errors import Rejected
+from state.errors import Inconsistent, Rejected
 from state.model import Embedding, StoredImage, Vectors
 
 NORM_TOLERANCE = 1e-3
@@ -55,6 +55,16 @@ def check_queries(vectors: Vectors, dimension: int) -> Vectors:
     if not _unit_length(matrix).all():
         raise Rejected("a query vector is not finite and of unit length")
     return matrix
+
+
+def check_unused(encoder_id: str, pointers: Mapping[int, str]) -> None:
+    """Make sure that no project is answered for by the encoder.
+
+    :raises Inconsistent: when one is
+    """
+    for project_id, answering in pointers.items():
+        if answering == encoder_id:
+            raise Inconsistent(f"encoder {encoder_id} answers for project {project_id}")
 
 
 def _unit_length(matrix: Vectors) -> NDArray[np.bool_]:

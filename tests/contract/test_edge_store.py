@@ -376,6 +376,43 @@ async def test_the_catalogue_of_a_newer_version_is_left_alone(open_store: Opener
         await open_store()
 
 
+async def test_the_catalogue_of_an_older_version_is_brought_forward(
+    open_store: Opener, tmp_path: Path
+) -> None:
+    database = sqlite3.connect(tmp_path / f"{PREFIX}_catalogue")
+    database.executescript(
+        "CREATE TABLE encoder (id TEXT PRIMARY KEY, kind TEXT, dimension INTEGER, canaries BLOB);"
+        "CREATE TABLE pointer (project_id INTEGER PRIMARY KEY, encoder_id TEXT NOT NULL);"
+        "PRAGMA user_version = 1;"
+    )
+    canaries = ENCODER.canaries.tobytes()
+    database.execute("INSERT INTO encoder VALUES (?, 'test', ?, ?)", (ENCODER.id, DIMENSION, canaries))
+    database.execute("INSERT INTO pointer VALUES (7, ?)", (ENCODER.id,))
+    database.commit()
+    database.close()
+    store = await open_store()
+    assert [(known.id, known.confirmed) for known in await store.encoders()] == [(ENCODER.id, 0)]
+    assert await store.pointers() == {7: ENCODER.id}
+    await store.confirm(ENCODER.id, 3)
+    assert [known.confirmed for known in await store.encoders()] == [3]
+
+
+async def test_a_shard_that_outlived_its_catalogue_entry_is_not_trusted(
+    open_store: Opener, tmp_path: Path
+) -> None:
+    store = await open_store()
+    await store.add_encoder(ENCODER)
+    await store.upsert(ENCODER.id, embeddings(range(3)))
+    await store.close()
+    database = sqlite3.connect(tmp_path / f"{PREFIX}_catalogue")
+    database.execute("DELETE FROM encoder")
+    database.commit()
+    database.close()
+    again = await open_store()
+    await again.add_encoder(ENCODER)
+    assert await again.count(ENCODER.id, Within(1)) == 0
+
+
 async def test_an_encoder_id_that_leads_out_of_the_directory_is_rejected(store: EdgeStore) -> None:
     with pytest.raises(Rejected, match="name"):
         await store.add_encoder(EncoderRecord("../x", "test", 3, np.eye(3, dtype=np.float32)))

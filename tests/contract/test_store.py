@@ -106,6 +106,56 @@ async def test_epochs_only_grow(store: Store) -> None:
     assert 0 < epochs[0] < epochs[1] < epochs[2]
 
 
+async def test_what_no_good_canary_vouches_for_is_withdrawn(store: Store, collection: str) -> None:
+    confirmed = await store.next_epoch()
+    before = [replace(one, image=replace(one.image, epoch=confirmed)) for one in embeddings([1, 2])]
+    after = [
+        replace(one, image=replace(one.image, epoch=confirmed + 1)) for one in embeddings(range(3, 2500))
+    ]
+    await store.upsert(collection, before + after)
+    await store.confirm(collection, confirmed)
+    assert await store.withdraw(collection) == len(after)
+    assert [image.id for image in await listed(store, collection)] == [1, 2]
+    assert await store.withdraw(collection) == 0
+
+
+async def test_a_confirmed_epoch_never_goes_back(store: Store, collection: str) -> None:
+    first, second = await store.next_epoch(), await store.next_epoch()
+    await store.confirm(collection, second)
+    await store.confirm(collection, first)
+    found = next(known for known in await store.encoders() if known.id == collection)
+    assert found.confirmed == second
+    np.testing.assert_array_equal(found.canaries, record(collection).canaries)
+
+
+async def test_an_encoder_is_forgotten_with_its_points(store: Store, collection: str) -> None:
+    await store.add_encoder(record("test-16-8"))
+    await store.upsert("test-16-8", embeddings([1]))
+    await store.upsert(collection, embeddings([1]))
+    await store.set_pointer(7, "test-16-8")
+    with pytest.raises(Inconsistent, match="answers for project 7"):
+        await store.forget_encoder("test-16-8")
+    await store.set_pointer(7, None)
+    await store.forget_encoder("test-16-8")
+    await store.forget_encoder("test-16-8")
+    assert "test-16-8" not in [known.id for known in await store.encoders()]
+    with pytest.raises(Inconsistent):
+        await store.count("test-16-8", Within(1))
+    await store.add_encoder(record("test-16-8"))
+    assert await store.count("test-16-8", Within(1)) == 0
+    assert await store.count(collection, Within(1)) == 1
+    await store.forget_encoder("test-16-8")
+
+
+async def test_a_pin_is_kept_until_it_is_taken_away(store: Store, collection: str) -> None:
+    assert await store.pinned() is None
+    await store.pin(collection)
+    await store.pin("test-16-9")
+    assert await store.pinned() == "test-16-9"
+    await store.pin(None)
+    assert await store.pinned() is None
+
+
 async def test_every_field_of_a_proof_comes_back(store: Store, collection: str) -> None:
     image = StoredImage(FAR, 2**47, 2**46, "ü 图.jpg", "c" * 64, "a/b/ü 图.jpg", "2024-01-01", "cas", 7)
     await store.upsert(collection, [Embedding(image, unit_vectors(1)[0])])
@@ -327,11 +377,15 @@ async def test_edge_keeps_everything_when_it_is_opened_again(tmp_path: Path) -> 
     await first.upsert("test-16-1", embeddings(range(50)))
     await first.set_pointer(1, "test-16-1")
     epoch = await first.next_epoch()
+    await first.confirm("test-16-1", epoch)
+    await first.pin("test-16-1")
     await first.close()
 
     again = await EdgeStore.open(tmp_path, "embedsync_1", floor=lambda total: 0)
     assert await listed(again, "test-16-1") == [stored(i) for i in range(50)]
     assert await again.pointers() == {1: "test-16-1"}
     assert await again.next_epoch() > epoch
+    assert await again.pinned() == "test-16-1"
+    assert (await again.encoders())[0].confirmed == epoch
     np.testing.assert_array_equal((await again.encoders())[0].canaries, record("test-16-1").canaries)
     await again.close()
