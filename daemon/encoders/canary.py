@@ -7,14 +7,15 @@ spoils any digest of its vectors. Cosines of canaries do not care: one model agr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from state.errors import Inconsistent, Rejected
-from state.model import EncoderRecord, Pixels, Vectors
+from state.model import EncoderRecord, Pixels, TextEmbeddings, Vectors
 from state.ports import Encoder, Store
 
 AGREEMENT = 0.999
@@ -54,32 +55,53 @@ def pictures() -> list[Pixels]:
 async def recognise(encoder: Encoder, store: Store) -> str:
     """Find out which encoder of the catalogue this is, or enter it as a new one; set its id.
 
-    :raises Inconsistent: when it names itself, and the catalogue knows that name for other vectors
+    :raises Inconsistent: as `enter`
     """
     live = await encode(encoder)
-    known = [
-        record
-        for record in await store.encoders()
-        if record.kind == encoder.kind and record.dimension == live.shape[1]
-    ]
-    declared = encoder.id
-    encoder.id = next((record.id for record in known if agree(record.canaries, live)), None)
-    if encoder.id is None:
-        taken = {record.id for record in known}
-        if declared in taken:
-            raise Inconsistent(
-                f"the encoder calls itself {declared}, but its vectors of the canaries are not those the"
-                " catalogue has under that name; nothing may be mixed under one name"
-            )
-        prefix = f"{encoder.kind}-{live.shape[1]}"
-        encoder.id = declared or next(
-            name for name in (f"{prefix}-{number}" for number in count(1)) if name not in taken
+    record = match(live, await store.encoders()) or await enter(encoder, live, store)
+    encoder.id, encoder.dimension = record.id, record.dimension
+    return record.id
+
+
+def match(live: Vectors, known: Iterable[EncoderRecord]) -> EncoderRecord | None:
+    """Return the encoder that has these vectors of the canaries; ``None`` when none has."""
+    return next((record for record in known if agree(record.canaries, live)), None)
+
+
+async def enter(encoder: Encoder, live: Vectors, store: Store) -> EncoderRecord:
+    """Enter an encoder that matches none into the catalogue, under the name it declares or the next free.
+
+    :raises Inconsistent: when it declares a name that the catalogue knows for other vectors
+    """
+    taken = {record.id for record in await store.encoders()}
+    if encoder.id in taken:
+        raise Inconsistent(
+            f"the encoder calls itself {encoder.id}, but its vectors of the canaries are not those the"
+            " catalogue has under that name; nothing may be mixed under one name"
         )
-        await store.add_encoder(EncoderRecord(encoder.id, encoder.kind, live.shape[1], live))
-    return encoder.id
+    dimension = live.shape[1]
+    prefix = f"{encoder.kind}-{dimension}"
+    name = encoder.id or next(
+        name for name in (f"{prefix}-{number}" for number in count(1)) if name not in taken
+    )
+    record = EncoderRecord(name, encoder.kind, dimension, live)
+    await store.add_encoder(record)
+    return record
 
 
-async def encode(encoder: Encoder) -> Vectors:
+class Encodes(Protocol):
+    """The part of an encoder that canaries need."""
+
+    batch_size: int
+
+    async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Encode pictures."""
+
+    async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+        """Encode texts."""
+
+
+async def encode(encoder: Encodes) -> Vectors:
     """Return the canaries' vectors, shape ``(n, dimension)``: pictures first, then known texts.
 
     :raises Rejected: when the encoder refuses the pictures
@@ -100,7 +122,7 @@ def agree(these: Vectors, those: Vectors) -> bool:
     return bool(np.all((these * those).sum(axis=1) >= AGREEMENT * norms))
 
 
-async def _texts(encoder: Encoder, texts: Sequence[str]) -> list[Vectors]:
+async def _texts(encoder: Encodes, texts: Sequence[str]) -> list[Vectors]:
     """Encode texts one by one: an encoder that knows no objects refuses some."""
     blocks = []
     for text in texts:

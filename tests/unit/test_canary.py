@@ -88,10 +88,16 @@ async def test_another_model_gets_the_next_number() -> None:
     assert await canary.recognise(Model(2), catalogue) == "clip-32-2"
 
 
-async def test_another_kind_or_dimension_is_never_the_same() -> None:
+async def test_the_same_model_keeps_its_id_whoever_runs_it() -> None:
     catalogue = Catalogue()
     await canary.recognise(Model(1), catalogue)
-    assert await canary.recognise(Model(1, kind="onnx"), catalogue) == "onnx-32-1"
+    assert await canary.recognise(Model(1, kind="onnx"), catalogue) == "clip-32-1"
+
+
+async def test_another_kind_or_dimension_is_counted_anew() -> None:
+    catalogue = Catalogue()
+    await canary.recognise(Model(1), catalogue)
+    assert await canary.recognise(Model(2, kind="onnx"), catalogue) == "onnx-32-1"
     assert await canary.recognise(Model(1, dimension=16), catalogue) == "clip-16-1"
 
 

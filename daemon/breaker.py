@@ -1,0 +1,88 @@
+"""A circuit breaker: a service that failed is left alone for a while, then asked by one caller at a time.
+
+The pauses double, each with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture
+Blog, 2015), so that many who lost the same service do not return to it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from state.errors import Unavailable
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Bounds of the pauses, in seconds, before jitter."""
+
+LONGEST_ASKED_FOR = 600.0
+"""Longest pause, in seconds, that a service may ask for: it comes back without anybody's help."""
+
+
+class Breaker:
+    """Whether one service may be asked: closed, open until some time, or half-open after it.
+
+    :param service: its name in errors and metrics
+    :param clock: monotonic seconds
+    :param jitter: maps a longest pause to a random one, in seconds
+    :param longest: cap of the pauses, in seconds, before jitter
+    """
+
+    def __init__(
+        self,
+        service: str,
+        clock: Callable[[], float],
+        jitter: Callable[[float], float],
+        longest: float = LONGEST_PAUSE,
+    ) -> None:
+        self.service = service
+        self._clock = clock
+        self._jitter = jitter
+        self._longest = longest
+        self._next = SHORTEST_PAUSE
+        self._until: float | None = None
+        self._probed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the service works, as far as anybody knows; the opposite of ``embedsync_circuit_open``."""
+        return self._until is None
+
+    def wait(self) -> float:
+        """Return the seconds until the service may be asked: 0 when it may be now."""
+        if self._until is None:
+            return 0.0
+        rest = max(0.0, self._until - self._clock())
+        return max(rest, SHORTEST_PAUSE) if self._probed else rest
+
+    def failed(self, retry_after: float | None = None) -> None:
+        """Leave the service alone for a while; calls that fail meanwhile count as the same failure.
+
+        :param retry_after: seconds it asked for, which are waited at least
+        """
+        now = self._clock()
+        pause = min(max(retry_after or 0.0, 0.0), LONGEST_ASKED_FOR)
+        if self._until is None or now >= self._until:
+            pause = max(pause, self._jitter(self._next))
+            self._next = min(2 * self._next, self._longest)
+        self._until = max(self._until or now, now + pause)
+
+    def succeeded(self) -> None:
+        """Let everybody ask again."""
+        self._until = None
+        self._next = SHORTEST_PAUSE
+
+    @contextmanager
+    def probe(self) -> Iterator[None]:
+        """Ask a service that failed, alone; say within whether it `succeeded` or `failed`.
+
+        Left without a word, as by a caller that gave up, the next probe may begin at once.
+
+        :raises Unavailable: before its pause is over, and while somebody else asks
+        """
+        if rest := self.wait():
+            raise Unavailable(self.service, "is left alone for a while", rest)
+        self._probed = True
+        try:
+            yield
+        finally:
+            self._probed = False

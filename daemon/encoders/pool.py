@@ -1,0 +1,242 @@
+"""All encoders that can be asked: the one at work, behind any number of addresses, and others for texts.
+
+A member is trusted with pictures only while its canaries say that it is the encoder at work. One that
+fails is left out until they say so again, for what comes back may run another model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from daemon.breaker import Breaker
+from daemon.encoders import canary
+from state.errors import Rejected, Unavailable
+from state.model import Pixels, TextEmbeddings, Vectors
+from state.ports import Encoder
+
+SERVICE = "clip"
+
+PAUSES = (0.2, 0.4)
+"""Seconds before a call that failed is made again; one that fails once more leaves its member out."""
+
+CANARY_SECONDS = 60.0
+"""Longest that the canaries may take, for a server that loads its model first."""
+
+UNIT_TOLERANCE = 1e-3
+"""How far the length of a vector may be from one."""
+
+_Answer = TypeVar("_Answer")
+
+
+class Member:
+    """One encoder, asked again when it stumbles, and what is known of it.
+
+    :param name: how people know it, without secrets
+    :param for_texts_only: whether it is kept only to read texts for vectors it made once
+    :ivar encoder_id: the encoder that its canaries showed it to be; ``None`` while nobody knows
+    :ivar owes: whether it may have made vectors that no good canary vouches for yet
+    :ivar problem: why it is left out; ``None`` while it answers
+    :ivar under_way: calls it is at
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encoder: Encoder,
+        breaker: Breaker,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        for_texts_only: bool = False,
+    ) -> None:
+        self.name = name
+        self.encoder = encoder
+        self.breaker = breaker
+        self.for_texts_only = for_texts_only
+        self.batch_size = encoder.batch_size
+        self.encoder_id: str | None = None
+        self.owes = not for_texts_only
+        self.problem: str | None = "not asked yet"
+        self.under_way = 0
+        self._sleep = sleep
+
+    async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Encode pictures, as the `Encoder` port says."""
+        return await self._persistently(lambda: self.encoder.encode_images(pictures))
+
+    async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+        """Encode texts, as the `Encoder` port says."""
+        return await self._persistently(lambda: self.encoder.encode_texts(texts))
+
+    async def canaries(self) -> Vectors:
+        """Return its vectors of the canaries, shape ``(n, dimension)``.
+
+        :raises Unavailable: when it does not answer, or refuses them
+        """
+        try:
+            async with asyncio.timeout(CANARY_SECONDS):
+                return await canary.encode(self)
+        except Rejected as problem:
+            raise Unavailable(SERVICE, f"rejects its canaries: {problem}") from problem
+        except TimeoutError:
+            raise Unavailable(SERVICE, f"no answer within {CANARY_SECONDS:g} s") from None
+
+    def recognised_as(self, encoder_id: str | None) -> None:
+        """Note what its canaries show it to be; ``None``: nothing the catalogue knows."""
+        self.encoder_id = encoder_id
+        self.problem = None if encoder_id else "it runs another model"
+        self.breaker.succeeded()
+
+    def leave_out(self, problem: Unavailable) -> None:
+        """Ask it nothing until its canaries are good again."""
+        self.encoder_id = None
+        self.problem = problem.problem
+        self.breaker.failed(problem.retry_after)
+
+    async def _persistently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        self.under_way += 1
+        try:
+            for pause in PAUSES:
+                try:
+                    return await ask()
+                except Unavailable as problem:
+                    if (problem.retry_after or 0.0) > pause:
+                        raise
+                    await self._sleep(pause)
+            return await ask()
+        finally:
+            self.under_way -= 1
+
+
+class Pool:
+    """The `Encoder` port over all members.
+
+    :param kind: of the members that are given pictures
+    :param batch_size: pictures per call to begin with
+    :param picture_side: longest side in pixels of the pictures they want
+    :ivar id: the encoder at work; stays while all its members are away
+    :ivar problem: why no members are known
+    :ivar on_left_out: called when a member is left out, for somebody to see after it
+    """
+
+    def __init__(self, kind: str, batch_size: int, picture_side: int, members: Sequence[Member] = ()) -> None:
+        self.kind, self.batch_size, self.picture_side = kind, batch_size, picture_side
+        self.members = list(members)
+        self.id: str | None = None
+        self.dimension: int | None = None
+        self.problem: str | None = None
+        self.on_left_out: Callable[[], None] = lambda: None
+
+    def work_as(self, encoder_id: str, dimension: int) -> None:
+        """Put the members that are this encoder to work."""
+        self.id, self.dimension = encoder_id, dimension
+
+    def at_work(self) -> list[Member]:
+        """Return the members that may be given pictures."""
+        return [one for one in self._known_as(self.id) if not one.for_texts_only]
+
+    async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Encode pictures by whichever member has least to do; by another one when that fails.
+
+        :raises Rejected: when this batch cannot be encoded, or the answer is no vectors
+        :raises Unavailable: when no member can be asked
+        """
+        dimension = self.dimension
+
+        async def ask(member: Member) -> Vectors:
+            member.owes = True
+            try:
+                vectors = await member.encode_images(pictures)
+                member.owes = True  # again: it may have been vouched for while it was at this
+                check_vectors(vectors, len(pictures), dimension)
+            except Rejected as problem:
+                if len(pictures) == 1:
+                    await _blame(member, dimension, problem)
+                raise
+            return vectors
+
+        return await self._ask(self.id, self.at_work, ask)
+
+    async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+        """Encode texts by the encoder at work.
+
+        :raises Rejected: when a text means nothing to it
+        """
+        return await self.encode_texts_as(self.id, texts)
+
+    async def encode_texts_as(self, encoder_id: str | None, texts: Sequence[str]) -> TextEmbeddings:
+        """Encode texts by exactly that encoder, at work or not.
+
+        :raises Rejected: when a text means nothing to it
+        :raises Unavailable: when nobody who is that encoder can be asked
+        """
+        return await self._ask(
+            encoder_id, lambda: self._known_as(encoder_id), lambda member: member.encode_texts(texts)
+        )
+
+    async def close(self) -> None:
+        """Close every member."""
+        for member in self.members:
+            await member.encoder.close()
+
+    def _known_as(self, encoder_id: str | None) -> list[Member]:
+        return [one for one in self.members if one.encoder_id is not None and one.encoder_id == encoder_id]
+
+    async def _ask(
+        self,
+        encoder_id: str | None,
+        candidates: Callable[[], Collection[Member]],
+        ask: Callable[[Member], Awaitable[_Answer]],
+    ) -> _Answer:
+        """Ask the least loaded candidate, and the next when that one is away."""
+        while members := candidates():
+            member = min(members, key=lambda one: one.under_way)
+            try:
+                answer = await ask(member)
+            except Unavailable as problem:
+                if member.encoder_id is not None:
+                    member.leave_out(problem)
+                    self.on_left_out()
+                continue
+            if member.encoder_id == encoder_id:
+                return answer
+            # Its canaries turned bad while it was at this: nobody knows which model answered.
+        raise self._nobody(encoder_id)
+
+    def describe_absence(self) -> str:
+        """Say why nobody who is the encoder at work can be asked."""
+        away = [f"{one.name}: {one.problem}" for one in self.members if one.problem]
+        return "; ".join(away) or self.problem or "not recognised yet"
+
+    def _nobody(self, encoder_id: str | None) -> Unavailable:
+        if encoder_id != self.id:
+            return Unavailable(SERVICE, f"the encoder {encoder_id} cannot be asked now")
+        waits = [one.breaker.wait() for one in self.members if one.problem]
+        return Unavailable(SERVICE, self.describe_absence(), min(waits, default=None))
+
+
+async def _blame(member: Member, dimension: int | None, problem: Rejected) -> None:
+    """Return if the member takes its canaries, so that the picture is to blame.
+
+    :raises Unavailable: when it rejects them too
+    """
+    canaries = canary.pictures()[: member.batch_size]
+    try:
+        check_vectors(await member.encode_images(canaries), len(canaries), dimension)
+    except Rejected:
+        raise Unavailable(SERVICE, f"rejects its canaries too: {problem}") from problem
+
+
+def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:
+    """Return if these are `count` finite unit vectors of the dimension.
+
+    :raises Rejected: when they are anything else
+    """
+    if vectors.shape != (count, dimension):
+        raise Rejected(f"the encoder answered shape {vectors.shape}, not {(count, dimension)}")
+    if not np.isfinite(vectors).all():
+        raise Rejected("the encoder answered a vector that is not finite")
+    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) > UNIT_TOLERANCE:
+        raise Rejected("the encoder answered a vector that is not of unit length")

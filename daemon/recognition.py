@@ -1,0 +1,254 @@
+"""Recognition: which encoder is at work, asked of every member's canaries again and again.
+
+Each round begins an epoch, and then asks. Where all that may have made vectors pass, they vouch for the
+epochs before. Where one fails, what nobody vouches for is withdrawn, and made again. Where none is left
+that is the encoder at work, another takes its place, with a collection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import numpy as np
+import structlog
+
+from daemon.encoders import canary
+from daemon.encoders.pool import Member, Pool
+from daemon.epochs import Epochs
+from state.errors import EmbedsyncError, Unavailable
+from state.model import EncoderRecord, Vectors
+from state.ports import Store
+
+CHECK_SECONDS = 600.0
+"""Longest between two looks at a member's canaries."""
+
+BUSY_CHECK_SECONDS = 60.0
+"""The same while it makes vectors, for so much of them may have to be made again, and while it is left out
+for running another model."""
+
+GRACE_SECONDS = 60.0
+"""How long a member that is away may hold up the choice of another encoder."""
+
+ABSENT_SECONDS = 300.0
+"""How long the vectors of a member that went away wait for it to vouch for them, while others work."""
+
+RETRY_SECONDS = 5.0
+"""Seconds until a round that the store did not allow to end is begun again."""
+
+Find = Callable[[Sequence[Member]], Awaitable[Sequence[Member]]]
+"""Returns the members there are now; those it is given, where nothing changed."""
+
+log = structlog.get_logger()
+
+
+class Recognition:
+    """Keeps the pool's members recognised.
+
+    :param on_changed: told that another encoder is at work, or that vectors were withdrawn
+    :param on_return: told that the encoder at work can be asked again
+    :param clock: monotonic seconds
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        epochs: Epochs,
+        find: Find,
+        on_changed: Callable[[], None],
+        on_return: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._pool, self._store, self._epochs = pool, store, epochs
+        self._find = find
+        self._on_changed, self._on_return = on_changed, on_return
+        self._clock = clock
+        self._asked: dict[Member, float] = {}
+        self._canaries: dict[Member, Vectors] = {}
+        self._away: dict[Member, float] = {}
+        self._idle_since: float | None = clock()
+        self._to_withdraw: set[str] = set()
+        self._looked_back = False
+        self._wanted = asyncio.Event()
+
+    def want(self) -> None:
+        """Ask for a look at who is due."""
+        self._wanted.set()
+
+    async def run(self) -> NoReturn:
+        """Look at who is due, for ever."""
+        pause = 0.0
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(pause, self._next())):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self.round()
+                pause = 0.0
+            except EmbedsyncError as problem:
+                log.warning("encoder.not_checked", problem=str(problem))
+                pause = RETRY_SECONDS
+
+    async def round(self, everyone: bool = False) -> None:
+        """Ask the members that are due, or all, for their canaries, and act on the answers.
+
+        :raises Unavailable: when the store is away
+        :raises Inconsistent: when an encoder goes by a name that stands for other vectors
+        """
+        await self._refresh()
+        due = [
+            one
+            for one in self._pool.members
+            if one.breaker.wait() <= 0 and (everyone or one.owes or self._due_in(one) <= 0)
+        ]
+        if not due:
+            return
+        worked, before = bool(self._pool.at_work()), self._pool.id
+        vouched_for = self._epochs.current
+        self._epochs.begin(await self._store.next_epoch())
+        owing = {one for one in due if one.owes}
+        known = await self._store.encoders()
+        await asyncio.gather(*(self._ask(one, known) for one in due))
+        if not self._pool.at_work():
+            await self._choose()
+        await self._withdraw_of_strangers(before or self._pool.id, owing)
+        await self._vouch(vouched_for)
+        if self._pool.at_work():
+            self._idle_since = None
+            if not worked:
+                self._on_return()
+        elif self._idle_since is None:
+            self._idle_since = self._clock()
+
+    async def _refresh(self) -> None:
+        """See whether there are other members now, where one is away or none is known."""
+        if self._pool.members and not any(one.problem for one in self._pool.members):
+            return
+        try:
+            found = await self._find(self._pool.members)
+        except Unavailable as problem:
+            if self._pool.problem != problem.problem:
+                log.warning("encoder.not_found", problem=problem.problem)
+            self._pool.problem = problem.problem
+            return
+        self._pool.problem = None
+        gone = [one for one in self._pool.members if one not in found]
+        self._pool.members = list(found)
+        for one in gone:
+            await one.encoder.close()
+
+    def _next(self) -> float:
+        """Return the seconds until somebody is due."""
+        waits = [max(self._due_in(one), one.breaker.wait()) for one in self._pool.members]
+        return max(0.0, min(waits, default=RETRY_SECONDS))
+
+    def _due_in(self, member: Member) -> float:
+        if member.problem and member.encoder_id is None and member not in self._canaries:
+            return member.breaker.wait()
+        at_rest = member.encoder_id == self._pool.id and not member.owes
+        wanted = CHECK_SECONDS if at_rest or member.for_texts_only else BUSY_CHECK_SECONDS
+        return self._asked.get(member, -wanted) + wanted - self._clock()
+
+    async def _ask(self, member: Member, known: Sequence[EncoderRecord]) -> None:
+        """Ask a member for its canaries, and note what they show it to be."""
+        owed, member.owes = member.owes, False
+        self._asked[member] = self._clock()
+        try:
+            live = await member.canaries()
+        except Unavailable as problem:
+            if member.problem != problem.problem:
+                log.warning("encoder.away", at=member.name, problem=problem.problem)
+            member.leave_out(problem)
+            self._canaries.pop(member, None)
+            self._away.setdefault(member, self._clock())
+            member.owes |= owed
+        except asyncio.CancelledError:
+            member.owes |= owed
+            raise
+        else:
+            record = canary.match(live, known)
+            member.recognised_as(record.id if record else None)
+            self._canaries[member] = live
+            self._away.pop(member, None)
+
+    async def _withdraw_of_strangers(self, encoder_id: str | None, owing: Collection[Member]) -> None:
+        """Take away what nobody vouches for, where somebody may have made it who turned out to be another."""
+        for one in owing:
+            if encoder_id is not None and one in self._canaries and one.encoder_id != encoder_id:
+                log.error("encoder.is_another", encoder=encoder_id, at=one.name, seems=one.encoder_id)
+                self._to_withdraw.add(encoder_id)
+        for doubtful in tuple(self._to_withdraw):
+            await self._withdraw(doubtful)
+
+    async def _withdraw(self, encoder_id: str) -> None:
+        self._epochs.begin(await self._store.next_epoch())
+        async with self._epochs.withdrawing():
+            count = await self._store.withdraw(encoder_id)
+        self._to_withdraw.discard(encoder_id)
+        log.warning("encoder.vectors_withdrawn", encoder=encoder_id, count=count)
+        self._on_changed()
+
+    async def _choose(self) -> None:
+        """Put a member to work: one that is the encoder most projects are answered by, if there is one."""
+        present = [one for one in self._pool.members if one in self._canaries and not one.for_texts_only]
+        answering = Counter((await self._store.pointers()).values()).most_common()
+        ranks = {encoder_id: -number for encoder_id, number in answering}
+        wanted = [one for one in present if one.encoder_id in ranks]
+        if not wanted and answering and self._away and not self._waited():
+            return
+        candidates = sorted(wanted or present, key=lambda one: ranks.get(one.encoder_id or "", 0))
+        candidates.sort(key=lambda one: one.encoder_id is None)
+        if candidates:
+            await self._put_to_work(candidates[0], present)
+
+    def _waited(self) -> bool:
+        return self._idle_since is not None and self._clock() - self._idle_since >= GRACE_SECONDS
+
+    async def _put_to_work(self, chosen: Member, present: Sequence[Member]) -> None:
+        live = self._canaries[chosen]
+        if chosen.encoder_id is None:
+            record = await canary.enter(chosen.encoder, live, self._store)
+            for one, theirs in self._canaries.items():
+                if canary.agree(record.canaries, theirs):
+                    one.recognised_as(record.id)
+        before, encoder_id = self._pool.id, chosen.encoder_id
+        assert encoder_id is not None
+        self._pool.work_as(encoder_id, live.shape[1])
+        for one in present:
+            if one.encoder_id != encoder_id:
+                log.error("encoder.left_out", at=one.name, encoder=encoder_id, seems=one.encoder_id)
+        if before != encoder_id:
+            log.info("encoder.at_work", encoder=encoder_id, before=before, at=chosen.name)
+            self._on_changed()
+
+    async def _vouch(self, epoch: int) -> None:
+        """Confirm what was made before this round, if everybody who may have made it has passed."""
+        at_work = self._pool.id
+        owing = [one for one in self._pool.members if one.owes and one not in self._canaries]
+        if at_work is None or not self._pool.at_work():
+            return
+        if any(self._clock() - self._away.get(one, np.inf) > ABSENT_SECONDS for one in owing):
+            await self._withdraw(at_work)
+            for one in owing:
+                one.owes = False
+        elif not owing:
+            await self._store.confirm(at_work, epoch)
+            await self._look_back(at_work, epoch)
+
+    async def _look_back(self, at_work: str, epoch: int) -> None:
+        """Once: see to what other encoders made in the last life of this process."""
+        if self._looked_back:
+            return
+        for record in await self._store.encoders():
+            if record.id == at_work:
+                continue
+            if any(one.encoder_id == record.id for one in self._pool.members):
+                await self._store.confirm(record.id, epoch)
+            else:
+                await self._store.withdraw(record.id)
+        self._looked_back = True
