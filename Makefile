@@ -6,10 +6,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 SAMPLES := var/samples
+WIRE   := var/wire
 HAS_UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-platform test check lint nightly bench lock audit clean
+.PHONY: help run run-platform test check lint nightly wire bench lock audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +35,11 @@ lint: $(VENV)/dev.stamp  ## Style, types and import rules.
 nightly: $(VENV)/dev.stamp  ## The long versions of the tests.
 	$(BIN)/python -m pytest -m nightly
 
+wire: $(VENV)/dev.stamp  ## The CLIP transports against a real Jina gateway, whose answers are recorded.
+	$(MAKE) --no-print-directory VENV=$(WIRE) $(WIRE)/wire.stamp
+	WIRE_PYTHON=$(WIRE)/bin/python $(BIN)/python tests/wire/wire_record.py
+	WIRE_PYTHON=$(WIRE)/bin/python $(BIN)/python -m pytest tests/wire
+
 bench: $(VENV)/dev.stamp  ## Measure everything that docs/performance.md claims.
 	$(BIN)/python -m benchmarks
 
@@ -44,6 +50,7 @@ lock:  ## Resolve the dependencies anew (needs uv).
 	$(COMPILE) --upgrade pyproject.toml -c requirements/all.lock -o requirements/run.lock
 	$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -c requirements/all.lock -o requirements/dev.lock
 	$(COMPILE) --upgrade --no-deps requirements/samples.in -c requirements/all.lock -o requirements/samples.lock
+	$(COMPILE) --upgrade requirements/wire.in -o requirements/wire.lock
 
 audit: $(VENV)/dev.stamp  ## Look for known vulnerabilities (needs the internet).
 	$(BIN)/python -m pip_audit --require-hashes --disable-pip -r requirements/all.lock

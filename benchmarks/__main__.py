@@ -5,7 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("selection", "matrices", "edge", "http", "pipeline", "fairness", "folder")
+ALL = (
+    "selection",
+    "matrices",
+    "edge",
+    "http",
+    "pipeline",
+    "text_latency",
+    "decoding",
+    "fairness",
+    "folder",
+    "downloads",
+    "clip_wire",
+)
 
 
 def main():

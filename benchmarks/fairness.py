@@ -24,10 +24,13 @@ import structlog
 from benchmarks.pipeline import BATCH_SECONDS, DIMENSION, ENCODER_ID, SlowEncoder, SlowSource
 from daemon.board import Board
 from daemon.controller import Controller
+from daemon.encoders.pool import Pool
+from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
 from daemon.pipeline import Limits, Pipeline
 from daemon.removals import Removals
 from daemon.surveys import Surveys
+from daemon.switch import Switch
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
@@ -82,16 +85,20 @@ class Daemon:
             asyncio.sleep,
             metrics.images_removed.inc,
         )
+        epochs = Epochs(1)
         pipeline = Pipeline(
-            *(source, encoder, store, journal, threads, Limits(), clock, time.time, failpoints)
+            *(source, encoder, store, journal, epochs, threads, Limits(), clock, time.time, failpoints)
         )
-        parts = source, store, encoder, journal
+        switch = Switch(encoder, store, self, journal, 0.0, time.time)
         sync = Sync(
-            *(*parts, pipeline, removals, self.worklist, board, metrics, failpoints, time.time, 1),
+            *(source, store, encoder, journal, pipeline, removals, self.worklist, board),
+            *(metrics, failpoints, time.time, epochs, switch),
         )
-        surveys = Surveys(source, store, journal, sync, self.worklist, board, time.time)
+        surveys = Surveys(source, store, journal, epochs, switch, self.worklist, board, time.time)
+        pool = Pool("fake", encoder.batch_size, encoder.picture_side)
         self.controller = Controller(
-            *(*parts, sync, surveys, removals, self.worklist, board, metrics, clock),
+            *(source, store, pool, journal, sync, surveys, removals),
+            *(self.worklist, board, metrics, clock, epochs, switch),
         )
 
     async def until_stored(self, project_id, count):

@@ -1,4 +1,4 @@
-"""The command line: run, sync, plan, search, diverse, status, quarantine, samples."""
+"""The command line: run, sync, plan, search, diverse, status, quarantine, encoder, model, samples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from daemon.model_commands import model_commands
 from state.errors import EmbedsyncError, Misconfigured, Occupied
 
 FAILED, OCCUPIED, MISCONFIGURED = 1, 75, 78
@@ -38,6 +39,8 @@ app = typer.Typer(
 )
 quarantine = typer.Typer(no_args_is_help=True, help="Pictures that cannot be encoded.")
 app.add_typer(quarantine, name="quarantine")
+encoder = typer.Typer(no_args_is_help=True, help="What makes the vectors, and what answers.")
+app.add_typer(encoder, name="encoder")
 out = Console()
 
 
@@ -167,6 +170,38 @@ def retry(images_dir: Folder = None, project: AnyProject = None) -> None:
     _asking(images_dir, show)
 
 
+@encoder.command("list")
+def list_encoders(images_dir: Folder = None) -> None:
+    """List the encoders there are vectors of, and where encoders are asked."""
+
+    async def show(daemon: Any) -> None:
+        answer = await daemon.ask("GET", "/encoders")
+        table = Table("encoder", "at work", "pinned", "answers for", "images")
+        for one in answer["encoders"]:
+            marks = ["yes" if one[what] else "" for what in ("at_work", "pinned")]
+            table.add_row(one["id"], *marks, f"{one['projects']} projects", str(one["images"]))
+        out.print(table)
+        for place in answer["addresses"]:
+            out.print(f"{place['name']}: {place['problem'] or place['encoder_id']}", highlight=False)
+
+    _asking(images_dir, show)
+
+
+@encoder.command("use")
+def use_encoder(
+    encoder_id: Annotated[str, typer.Argument(help="Its id; `auto`: whichever is at work.")],
+    images_dir: Folder = None,
+) -> None:
+    """Go back to an encoder: it answers for all it has vectors of, and keeps them."""
+
+    async def show(daemon: Any) -> None:
+        wanted = None if encoder_id == "auto" else encoder_id
+        answer = await daemon.ask("POST", "/encoders/use", {"encoder_id": wanted})
+        out.print(answer["message"])
+
+    _asking(images_dir, show)
+
+
 @app.command()
 def samples(directory: Annotated[Path, typer.Argument(help="Where to put them.")]) -> None:
     """Fill a folder with real photographs to try things out on."""
@@ -268,6 +303,8 @@ def _other_daemon_package() -> str | None:
         "uninstall it, or give embedsync an environment of its own"
     )
 
+
+app.add_typer(model_commands(out, _failures), name="model")
 
 if __name__ == "__main__":
     main()

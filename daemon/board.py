@@ -20,6 +20,8 @@ class Standing:
     :param outdated: stored vectors known to be made from other bytes, not replaced yet
     :param stale_since: monotonic seconds since something is known to be stale; ``None``: nothing is
     :param looked_at: whether a look at the whole project ended well since the start
+    :param began: monotonic seconds when the latest look began
+    :param made: vectors the latest look has written
     """
 
     status: TaskStatus = TaskStatus.NO_TASK
@@ -28,6 +30,8 @@ class Standing:
     outdated: int = 0
     stale_since: float | None = None
     looked_at: bool = False
+    began: float = 0.0
+    made: int = 0
 
     @property
     def stale(self) -> int:
@@ -53,6 +57,7 @@ class Board:
         standing = self[project_id]
         standing.status = TaskStatus.RUNNING
         standing.total, standing.current, standing.outdated = total, 0, 0
+        standing.began, standing.made = self._clock(), 0
         return standing
 
     def stale(self, standing: Standing) -> None:
@@ -82,7 +87,14 @@ class Board:
     def progress(self) -> Mapping[int, Progress]:
         """Return how far each project is."""
         return {
-            project_id: Progress(project_id, one.total, min(one.current, one.total), one.status)
+            project_id: Progress(
+                project_id, one.total, min(one.current, one.total), one.status, self._remaining(one)
+            )
             for project_id, one in self._standings.items()
             if one.status is not TaskStatus.NO_TASK
         }
+
+    def _remaining(self, one: Standing) -> float | None:
+        if one.status is not TaskStatus.RUNNING or not one.made:
+            return None
+        return (self._clock() - one.began) / one.made * max(0, one.total - one.current)

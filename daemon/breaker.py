@@ -1,15 +1,13 @@
-"""A circuit breaker: a service that failed is left alone for a while, then asked by one caller at a time.
+"""A circuit breaker: a service that failed is left alone for a while before somebody tries it again.
 
 The pauses double, each with full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture
-Blog, 2015), so that many who lost the same service do not return to it at once.
+Blog, 2015), so that many who lost the same service do not return to it at once. Who tries is for the
+owner to say: where one loop does it, no two ever ask a service that is half open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from state.errors import Unavailable
+from collections.abc import Callable
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Bounds of the pauses, in seconds, before jitter."""
@@ -19,9 +17,9 @@ LONGEST_ASKED_FOR = 600.0
 
 
 class Breaker:
-    """Whether one service may be asked: closed, open until some time, or half-open after it.
+    """Whether one service may be asked: closed, open until some time, or half open after it.
 
-    :param service: its name in errors and metrics
+    :param service: its name in metrics
     :param clock: monotonic seconds
     :param jitter: maps a longest pause to a random one, in seconds
     :param longest: cap of the pauses, in seconds, before jitter
@@ -40,7 +38,6 @@ class Breaker:
         self._longest = longest
         self._next = SHORTEST_PAUSE
         self._until: float | None = None
-        self._probed = False
 
     @property
     def closed(self) -> bool:
@@ -49,10 +46,7 @@ class Breaker:
 
     def wait(self) -> float:
         """Return the seconds until the service may be asked: 0 when it may be now."""
-        if self._until is None:
-            return 0.0
-        rest = max(0.0, self._until - self._clock())
-        return max(rest, SHORTEST_PAUSE) if self._probed else rest
+        return 0.0 if self._until is None else max(0.0, self._until - self._clock())
 
     def failed(self, retry_after: float | None = None) -> None:
         """Leave the service alone for a while; calls that fail meanwhile count as the same failure.
@@ -70,19 +64,3 @@ class Breaker:
         """Let everybody ask again."""
         self._until = None
         self._next = SHORTEST_PAUSE
-
-    @contextmanager
-    def probe(self) -> Iterator[None]:
-        """Ask a service that failed, alone; say within whether it `succeeded` or `failed`.
-
-        Left without a word, as by a caller that gave up, the next probe may begin at once.
-
-        :raises Unavailable: before its pause is over, and while somebody else asks
-        """
-        if rest := self.wait():
-            raise Unavailable(self.service, "is left alone for a while", rest)
-        self._probed = True
-        try:
-            yield
-        finally:
-            self._probed = False

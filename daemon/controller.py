@@ -10,14 +10,21 @@ import structlog
 
 from daemon.board import Board
 from daemon.display import Undisplayed
+from daemon.encoders import models
+from daemon.encoders.pool import Pool
+from daemon.epochs import Epochs
 from daemon.removals import Removals
 from daemon.surveys import Surveys
+from daemon.switch import Switch
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
 from state.errors import EmbedsyncError, Inconsistent, Invisible, Unavailable
 from state.model import (
     FULL,
+    AtWork,
+    EncoderAddress,
+    EncoderStatus,
     Plan,
     Progress,
     Project,
@@ -27,7 +34,7 @@ from state.model import (
     Start,
     TaskStatus,
 )
-from state.ports import Display, Encoder, Journal, Source, Store
+from state.ports import Display, Journal, Source, Store
 
 QUICK_PLAN_SECONDS = 5.0
 """How long a request may wait to hear that there is nothing to do."""
@@ -51,7 +58,7 @@ class Controller:
         self,
         source: Source,
         store: Store,
-        encoder: Encoder,
+        pool: Pool,
         journal: Journal,
         sync: Sync,
         surveys: Surveys,
@@ -60,9 +67,12 @@ class Controller:
         board: Board,
         metrics: Metrics,
         clock: Callable[[], float],
+        epochs: Epochs,
+        switch: Switch,
         display: Display | None = None,
     ) -> None:
-        self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
+        self._source, self._store, self._pool, self._journal = source, store, pool, journal
+        self._epochs, self._switch = epochs, switch
         self._sync, self._surveys, self._removals = sync, surveys, removals
         self._worklist, self._board = worklist, board
         self._metrics = metrics
@@ -109,7 +119,8 @@ class Controller:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
             self._display.ended(project_id, str(problem), worked=False)
             retry_after = problem.retry_after if isinstance(problem, Unavailable) else None
-            self._worklist.failed(project_id, scope, str(problem), retry_after)
+            service = problem.service if isinstance(problem, Unavailable) else None
+            self._worklist.failed(project_id, scope, str(problem), retry_after, service)
             log.warning("project.waits", project_id=project_id, problem=str(problem))
             return
         except Exception:  # the root of a look: a defect met in one project stops no other
@@ -123,7 +134,9 @@ class Controller:
         self._display.ended(project_id, None, worked=bool(outcome.encoded or outcome.reused))
         if outcome.problem:
             left = Scope(ids=frozenset(outcome.left))
-            self._worklist.failed(project_id, left, str(outcome.problem), outcome.problem.retry_after)
+            self._worklist.failed(
+                project_id, left, str(outcome.problem), outcome.problem.retry_after, outcome.problem.service
+            )
         else:
             self._worklist.done(project_id)
             if outcome.left:
@@ -150,7 +163,7 @@ class Controller:
             return Start.RUNNING
         if force:
             epoch = await self._store.next_epoch()
-            self._sync.epoch = max(epoch, self._sync.epoch)
+            self._epochs.begin(epoch)
             await self._journal.force(project_id, image_ids, epoch)
         elif not self._worklist.queued(project_id) and await self._nothing_to_do(project_id, image_ids):
             return Start.NOTHING
@@ -216,8 +229,8 @@ class Controller:
     async def status(self, project_id: int | None = None) -> list[ProjectStatus]:
         """Return where projects stand, those included that are gone and not forgotten yet."""
         held, gone = await self._journal.held_counts(), await self._journal.missing_projects()
-        quarantined = await self._journal.quarantine_counts(self._encoder.id or "")
-        stored = await self._store.projects(self._encoder.id) if self._encoder.id else {}
+        quarantined = await self._journal.quarantine_counts(self._pool.id or "")
+        stored = await self._store.projects(self._pool.id) if self._pool.id else {}
         pointers = await self._store.pointers()
         projects = {**{one: Project(one, "") for one in gone}, **self._surveys.projects}
         if project_id is not None:
@@ -229,7 +242,7 @@ class Controller:
                 stored.get(one, 0),
                 quarantined.get(one, 0),
                 held.get(one, 0),
-                pointers.get(one, self._encoder.id or ""),
+                pointers.get(one, self._pool.id or ""),
                 one in gone,
             )
             for one, project in sorted(projects.items())
@@ -248,6 +261,7 @@ class Controller:
             held_removals=held,
             task=standing.status,
             encoder_id=encoder_id,
+            encoder_at_work=self._pool.id or "",
             waiting_seconds=self._clock() - waiting.since if waiting else None,
             waiting_for=waiting.why if waiting else self._surveys.problem,
             gone=gone,
@@ -273,20 +287,50 @@ class Controller:
     async def confirm_removals(self, project_id: int, image_ids: Collection[int] | None) -> int:
         """Carry out held removals now; return how many."""
         confirmed = await self._journal.settle_held(project_id, image_ids, cancel=False)
-        if confirmed:
-            self._removals.propose(project_id, self._sync.collection, confirmed)
+        answering = (await self._store.pointers()).get(project_id)
+        collections = sorted({one for one in (self._pool.id, answering) if one})
+        if confirmed and collections:
+            self._removals.propose(project_id, collections, confirmed)
         return len(confirmed)
 
     async def cancel_removals(self, project_id: int, image_ids: Collection[int] | None) -> int:
         """Keep what a held removal would take; return how many."""
         return len(await self._journal.settle_held(project_id, image_ids, cancel=True))
 
+    def searched(self, project_id: int, encoder_id: str) -> Progress | None:
+        """Put a project that another encoder answers for first in line; return how far it is."""
+        if encoder_id == self._pool.id:
+            return None
+        self._worklist.favour(project_id)
+        return self._board.progress().get(project_id)
+
+    def at_work(self) -> AtWork:
+        """Return the encoder that vectors are made by."""
+        return AtWork(self._pool.id, models.hint() if self._pool.kind == "palette" else None)
+
+    async def encoders(self) -> list[EncoderStatus]:
+        """Return every encoder there are vectors of."""
+        return await self._switch.status()
+
+    def encoder_addresses(self) -> list[EncoderAddress]:
+        """Return where encoders are asked."""
+        return [EncoderAddress(one.name, one.encoder_id, one.problem) for one in self._pool.members]
+
+    async def use_encoder(self, encoder_id: str | None) -> int:
+        """Have an encoder answer for all it has vectors of; ``None``: whoever is at work. Return how many.
+
+        :raises Invisible: when there is no such encoder
+        """
+        count = await self._switch.use(encoder_id)
+        self._surveys.want_sweep()
+        return count
+
     async def health(self) -> Mapping[str, str]:
         """Return ``healthy`` or ``unhealthy: …`` for every check of ``/health``."""
-        recognised = self._encoder.id is not None
+        clip = "healthy" if self._pool.at_work() else f"unhealthy: {self._pool.describe_absence()}"
         return {
             "qdrant": await self._store_health(),
-            "clip": "healthy" if recognised else "unhealthy: not recognised yet",
+            "clip": clip,
             "generator": "healthy",
             "scheduler": "healthy",
             "source": "healthy" if self._surveys.problem is None else f"unhealthy: {self._surveys.problem}",

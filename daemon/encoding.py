@@ -1,19 +1,13 @@
-"""Encoding batches: what fails is halved, what is no vector is refused, and a sick encoder is blamed."""
+"""Encoding batches: what fails is halved until the culprit stands alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
-from daemon.encoders import canary
 from state.errors import Rejected, Unavailable
 from state.model import Pixels, Vectors
 from state.ports import Encoder
-
-UNIT_TOLERANCE = 1e-3
-"""How far the length of a vector may be from one."""
 
 
 class Busy:
@@ -52,7 +46,7 @@ class Busy:
 
 
 class Encoding:
-    """An encoder whose every answer is looked at.
+    """An encoder that is given smaller batches where it fails.
 
     :param clock: monotonic seconds
     :param on_batch: told what became of each call: ``encoded``, ``rejected`` or ``unavailable``
@@ -66,16 +60,14 @@ class Encoding:
     async def encode(self, pictures: list[Pixels]) -> list[Vectors | Rejected]:
         """Encode a batch; one that fails is halved until the culprit stands alone.
 
-        :raises Unavailable: when the encoder rejects the canaries too: then it is to blame
+        :raises Unavailable: when the encoder is away, or itself to blame
         """
         try:
             with self.busy.working():
                 vectors = await self._encoder.encode_images(pictures)
-            check_vectors(vectors, len(pictures), self._encoder.dimension)
         except Rejected as problem:
             self._on_batch("rejected")
             if len(pictures) == 1:
-                await self._blame_encoder(problem)
                 return [problem]
             half = len(pictures) // 2
             return await self.encode(pictures[:half]) + await self.encode(pictures[half:])
@@ -84,24 +76,3 @@ class Encoding:
             raise
         self._on_batch("encoded")
         return list(vectors)
-
-    async def _blame_encoder(self, problem: Rejected) -> None:
-        try:
-            canaries = canary.pictures()
-            vectors = await self._encoder.encode_images(canaries)
-            check_vectors(vectors, len(canaries), self._encoder.dimension)
-        except Rejected:
-            raise Unavailable("clip", f"rejects its canaries too: {problem}") from problem
-
-
-def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:
-    """Return if these are `count` finite unit vectors of the dimension.
-
-    :raises Rejected: when they are anything else
-    """
-    if vectors.shape != (count, dimension):
-        raise Rejected(f"the encoder answered shape {vectors.shape}, not {(count, dimension)}")
-    if not np.isfinite(vectors).all():
-        raise Rejected("the encoder answered a vector that is not finite")
-    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) > UNIT_TOLERANCE:
-        raise Rejected("the encoder answered a vector that is not of unit length")

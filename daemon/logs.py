@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Collection
 from typing import TextIO
 from urllib.parse import quote
@@ -14,6 +15,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "[redacted]"
+
+MOST_HIDDEN = 64
+"""So many secrets that came later are kept; the oldest of them is forgotten for one more."""
 
 
 def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sys.stderr) -> None:
@@ -38,9 +42,8 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
     finish: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not console:
         finish.append(structlog.processors.format_exc_info)
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[*finish, _redacted(renderer, secrets)]
-    )
+    redaction = _Redaction(renderer, secrets)
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, redaction])
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -59,20 +62,41 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
     )
 
 
-def _redacted(renderer: Processor, secrets: Collection[str]) -> Processor:
-    """Render, then take the secrets out of the text, wherever in the event they stood."""
+def hide(secret: str) -> None:
+    """Keep a secret that came up after `set_up` out of whatever is written from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            for processor in handler.formatter.processors:
+                if isinstance(processor, _Redaction):
+                    processor.hide(secret)
+
+
+class _Redaction:
+    """Renders, then takes the secrets out of the text, wherever in the event they stood."""
+
+    def __init__(self, renderer: Processor, secrets: Collection[str]) -> None:
+        self._renderer = renderer
+        self._secrets = frozenset(filter(None, secrets))
+        self._later: deque[str] = deque(maxlen=MOST_HIDDEN)
+        self._pattern = _pattern(self._secrets)
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return self._pattern.sub(REDACTED, str(self._renderer(logger, method, event)))
+
+    def hide(self, secret: str) -> None:
+        if secret and secret not in self._secrets and secret not in self._later:
+            self._later.append(secret)
+            self._pattern = _pattern({*self._secrets, *self._later})
+
+
+def _pattern(secrets: Collection[str]) -> re.Pattern[str]:
+    """Return what matches any of the secrets however it is spelt, the longest first."""
     spellings = [
         spelling
-        for secret in secrets
-        if secret
+        for secret in sorted(secrets, key=len, reverse=True)
         for spelling in ("".join(map(_quoted, secret)), re.escape(quote(secret, safe="")))
     ]
-    pattern = re.compile("|".join(spellings or ["(?!)"]))
-
-    def render(logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return pattern.sub(REDACTED, str(renderer(logger, method, event)))
-
-    return render
+    return re.compile("|".join(spellings or ["(?!)"]))
 
 
 def _quoted(character: str) -> str:

@@ -7,55 +7,21 @@ are shared by all projects and taken in turn, so that a small project overtakes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from daemon.encoding import Busy, Encoding
+from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
-from daemon.pictures import content_hash, decode
-from daemon.turns import Turns
+from daemon.outcome import Outcome, Written
+from daemon.pace import Pace
+from daemon.preparing import Preparing, Ready
+from daemon.turns import Lane, Turns
 from state.changes import reusable
-from state.errors import Inconsistent, Rejected, Unavailable
+from state.errors import Rejected, Unavailable
 from state.model import Change, Embedding, Pixels, Quarantined, Reason, StoredImage, Vectors
 from state.ports import Encoder, Journal, Source, Store
-
-DAMAGED_TRIES, DAMAGED_SECONDS = 3, 600.0
-"""How often, and over how long, a download must come with the same damage to condemn the picture."""
-
-MOST_LEFT = 1_000
-"""So many pictures that cannot be had mean that the source is away."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a look did; `left` are images to look at again: they changed meanwhile, or could not be had.
-
-    :param problem: why some could not be had
-    :param doubtful: images whose download came damaged, and may come whole another time
-    """
-
-    encoded: int = 0
-    reused: int = 0
-    retagged: int = 0
-    quarantined: set[int] = field(default_factory=set)
-    left: set[int] = field(default_factory=set)
-    doubtful: set[int] = field(default_factory=set)
-    problem: Unavailable | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a batch.
-
-    :param changes: all it was about
-    :param image_ids: those of its images that have their vector now
-    """
-
-    changes: Sequence[Change]
-    image_ids: Sequence[int]
-    encoded: int
-    reused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +29,17 @@ class Limits:
     """Bounds of the pipeline.
 
     :param fetches: pictures being fetched or decoded at once, over all projects
-    :param batches: batches being encoded at once
+    :param batches: batches being encoded at once, at most
     :param max_pixels: largest picture that is decoded, by its header
+    :param fetch_bytes: volume of the pictures being fetched or decoded at once
+    :param batch: pictures in a batch, at most
     """
 
     fetches: int = 16
     batches: int = 2
     max_pixels: int = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A picture decoded for the encoder, or why it cannot be."""
-
-    change: Change
-    content: str
-    route: str
-    pixels: Pixels | Rejected
+    fetch_bytes: int = 256 * 2**20
+    batch: int = 32
 
 
 class Pipeline:
@@ -88,6 +48,7 @@ class Pipeline:
     :param threads: where pictures are decoded
     :param clock: monotonic seconds
     :param now: seconds since the epoch, for people only
+    :param lane: what batches give way to
     """
 
     def __init__(
@@ -96,21 +57,27 @@ class Pipeline:
         encoder: Encoder,
         store: Store,
         journal: Journal,
+        epochs: Epochs,
         threads: Executor,
         limits: Limits,
         clock: Callable[[], float],
         now: Callable[[], float],
         failpoints: Failpoints,
         on_batch: Callable[[str], None] = lambda outcome: None,
+        lane: Lane | None = None,
     ) -> None:
-        self._source, self._encoder, self._store, self._journal = source, encoder, store, journal
-        self._threads = threads
+        self._encoder, self._store, self._journal, self._epochs = encoder, store, journal, epochs
         self._limits = limits
+        self._preparing = Preparing(
+            *(source, encoder, journal, threads, now),
+            *(limits.fetches, limits.fetch_bytes, limits.max_pixels),
+        )
         self._encoding = Encoding(encoder, clock, on_batch)
-        self._now = now
+        self._clock, self._now = clock, now
         self._failpoints = failpoints
-        self._fetching = asyncio.Semaphore(limits.fetches)
-        self._slots = Turns(limits.batches)
+        self._lane = lane or Lane()
+        self._pace = Pace(encoder.batch_size, limits.batches, limits.batch)
+        self._slots = Turns(self._pace.load.in_flight)
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     @property
@@ -121,18 +88,18 @@ class Pipeline:
     async def run(
         self,
         collection: str,
-        epoch: int,
         changes: AsyncIterator[Change],
         on_written: Callable[[Written], None],
     ) -> Outcome:
-        """Encode what comes out of `changes` and write it under `epoch`.
+        """Encode what comes out of `changes` and write it, each vector under the epoch of its answer.
 
         :param on_written: told of each batch
 
         :raises Inconsistent: what the listing behind `changes` raises
+        :raises Unavailable: when a service is away, or the encoder is not `collection` any more
         """
         outcome = Outcome()
-        prepared: asyncio.Queue[_Ready | None] = asyncio.Queue(2 * self._encoder.batch_size)
+        prepared: asyncio.Queue[Ready | None] = asyncio.Queue(2 * self._limits.batch)
         ahead = asyncio.Semaphore(self._limits.fetches)
 
         async def prepare_all() -> None:
@@ -147,7 +114,7 @@ class Pipeline:
             async with asyncio.TaskGroup() as encoding:
                 async for batch in self._batches(prepared):
                     await self._slots.acquire(outcome)
-                    task = encoding.create_task(self._batch(collection, epoch, batch, outcome, on_written))
+                    task = encoding.create_task(self._batch(collection, batch, outcome, on_written))
                     task.add_done_callback(lambda _: self._slots.release(outcome))
 
         try:
@@ -158,89 +125,52 @@ class Pipeline:
             raise _first(failures) from None
         return outcome
 
-    async def _prepare(
-        self, change: Change, prepared: asyncio.Queue[_Ready | None], outcome: Outcome
-    ) -> None:
-        async with self._fetching:
-            ready = await self._fetch(change, outcome)
-        if ready:
+    async def _prepare(self, change: Change, prepared: asyncio.Queue[Ready | None], outcome: Outcome) -> None:
+        if ready := await self._preparing.prepare(change, outcome):
             await prepared.put(ready)
 
-    async def _fetch(self, change: Change, outcome: Outcome) -> _Ready | None:
-        image = change.wanted
-        try:
-            picture = await self._source.fetch(image)
-        except Inconsistent:
-            outcome.left.add(image.id)
-            return None
-        except Unavailable as problem:
-            outcome.left.add(image.id)
-            if len(outcome.left) > MOST_LEFT:
-                raise
-            outcome.problem = problem
-            return None
-        except Rejected as problem:
-            return _Ready(change, image.content or "", "", problem)
-        pixels: Pixels | Rejected
-        try:
-            pixels = await asyncio.get_running_loop().run_in_executor(
-                self._threads, decode, picture.data, self._encoder.picture_side, self._limits.max_pixels
-            )
-        except Rejected as problem:
-            if not self._source.delivers_whole and not await self._really_damaged(image.id, picture.data):
-                outcome.doubtful.add(image.id)
-                return None
-            pixels = problem
-        return _Ready(change, picture.content, picture.route, pixels)
-
-    async def _really_damaged(self, image_id: int, data: bytes) -> bool:
-        """Whether a picture came with the same damage often enough, over long enough, to be its own."""
-        now = self._now()
-        since, tries = await self._journal.suspect(image_id, content_hash(data), now)
-        return tries >= DAMAGED_TRIES and now - since >= DAMAGED_SECONDS
-
-    async def _batches(self, prepared: asyncio.Queue[_Ready | None]) -> AsyncIterator[list[_Ready]]:
-        batch: list[_Ready] = []
+    async def _batches(self, prepared: asyncio.Queue[Ready | None]) -> AsyncIterator[list[Ready]]:
+        batch: list[Ready] = []
         while one := await prepared.get():
             batch.append(one)
-            if len(batch) == self._encoder.batch_size:
+            if len(batch) >= self._pace.load.batch:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
     async def _batch(
-        self,
-        collection: str,
-        epoch: int,
-        batch: list[_Ready],
-        outcome: Outcome,
-        on_written: Callable[[Written], None],
+        self, collection: str, batch: list[Ready], outcome: Outcome, on_written: Callable[[Written], None]
     ) -> None:
+        await self._lane.give_way()
         contents = {one.content for one in batch}
         while twins := [self._in_flight[content] for content in contents if content in self._in_flight]:
             await asyncio.wait(twins)
+        started = self._clock()
         written = asyncio.get_running_loop().create_future()
         self._in_flight.update(dict.fromkeys(contents, written))
         try:
-            done = await self._encode_and_write(collection, epoch, batch, outcome)
+            done = await self._encode_and_write(collection, batch, outcome)
         finally:
             for content in contents:
                 del self._in_flight[content]
             written.set_result(None)
+        now = self._clock()
+        self._pace.note(done.encoded, now - started, now)
+        self._slots.resize(self._pace.load.in_flight)
         outcome.encoded += done.encoded
         outcome.reused += done.reused
         on_written(done)
 
-    async def _encode_and_write(
-        self, collection: str, epoch: int, batch: list[_Ready], outcome: Outcome
-    ) -> Written:
+    async def _encode_and_write(self, collection: str, batch: list[Ready], outcome: Outcome) -> Written:
+        began = self._epochs.current
         wanted = {one.content for one in batch if _may_reuse(one.change)}
         found = await self._store.with_contents(collection, wanted) if wanted else {}
         fresh = {
             one.content: one.pixels for one in batch if not (one.content in found and _may_reuse(one.change))
         }
         vectors = await self._encode(fresh)
+        epoch = self._epochs.current  # before anything else is waited for: it is the answer's
         points, rejected = [], []
         for one in batch:
             known = found.get(one.content) if _may_reuse(one.change) else None
@@ -252,8 +182,11 @@ class Pipeline:
             else:
                 points.append(Embedding(_proof(one, epoch), result))
         self._failpoints.reach("pipeline.before_upsert")
-        if points:
-            await self._store.upsert(collection, points)
+        async with self._epochs.writing(began):
+            if self._encoder.id != collection:
+                raise Unavailable("clip", "the encoder changed meanwhile")
+            if points:
+                await self._store.upsert(collection, points)
         self._failpoints.reach("pipeline.after_upsert")
         await self._set_aside(collection, rejected)
         outcome.quarantined.update(one.change.wanted.id for one, _ in rejected)
@@ -271,11 +204,16 @@ class Pipeline:
         }
         pictures = {content: one for content, one in pixels.items() if not isinstance(one, Rejected)}
         self._failpoints.reach("pipeline.before_encode")
-        encoded = await self._encoding.encode(list(pictures.values())) if pictures else []
+        try:
+            encoded = await self._encoding.encode(list(pictures.values())) if pictures else []
+        except Unavailable:
+            self._pace.failed(self._clock())
+            self._slots.resize(self._pace.load.in_flight)
+            raise
         results.update(zip(pictures, encoded, strict=True))
         return results
 
-    async def _set_aside(self, collection: str, rejected: list[tuple[_Ready, str]]) -> None:
+    async def _set_aside(self, collection: str, rejected: list[tuple[Ready, str]]) -> None:
         """Quarantine pictures, and take away what was made of the bytes they had before."""
         if not rejected:
             return
@@ -298,7 +236,7 @@ def _may_reuse(change: Change) -> bool:
     return reusable(change) or change.reason is Reason.UNKNOWN
 
 
-def _proof(one: _Ready, epoch: int) -> StoredImage:
+def _proof(one: Ready, epoch: int) -> StoredImage:
     image = one.change.wanted
     return StoredImage(
         id=image.id,

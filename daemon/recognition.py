@@ -18,6 +18,7 @@ import structlog
 
 from daemon.encoders import canary
 from daemon.encoders.pool import Member, Pool
+from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
 from state.errors import EmbedsyncError, Unavailable
 from state.model import EncoderRecord, Vectors
@@ -114,9 +115,12 @@ class Recognition:
         owing = {one for one in due if one.owes}
         known = await self._store.encoders()
         await asyncio.gather(*(self._ask(one, known) for one in due))
+        if before is not None:
+            await self._withdraw_of_strangers(before, owing)
         if not self._pool.at_work():
             await self._choose()
-        await self._withdraw_of_strangers(before or self._pool.id, owing)
+        if before is None and self._pool.id is not None:
+            await self._withdraw_of_strangers(self._pool.id, owing)
         await self._vouch(vouched_for)
         if self._pool.at_work():
             self._idle_since = None
@@ -161,11 +165,7 @@ class Recognition:
         try:
             live = await member.canaries()
         except Unavailable as problem:
-            if member.problem != problem.problem:
-                log.warning("encoder.away", at=member.name, problem=problem.problem)
-            member.leave_out(problem)
-            self._canaries.pop(member, None)
-            self._away.setdefault(member, self._clock())
+            self._leave_out(member, problem)
             member.owes |= owed
         except asyncio.CancelledError:
             member.owes |= owed
@@ -176,10 +176,10 @@ class Recognition:
             self._canaries[member] = live
             self._away.pop(member, None)
 
-    async def _withdraw_of_strangers(self, encoder_id: str | None, owing: Collection[Member]) -> None:
+    async def _withdraw_of_strangers(self, encoder_id: str, owing: Collection[Member]) -> None:
         """Take away what nobody vouches for, where somebody may have made it who turned out to be another."""
         for one in owing:
-            if encoder_id is not None and one in self._canaries and one.encoder_id != encoder_id:
+            if one in self._canaries and one.encoder_id != encoder_id:
                 log.error("encoder.is_another", encoder=encoder_id, at=one.name, seems=one.encoder_id)
                 self._to_withdraw.add(encoder_id)
         for doubtful in tuple(self._to_withdraw):
@@ -212,6 +212,8 @@ class Recognition:
     async def _put_to_work(self, chosen: Member, present: Sequence[Member]) -> None:
         live = self._canaries[chosen]
         if chosen.encoder_id is None:
+            if not await self._is_steady(chosen, live):
+                return
             record = await canary.enter(chosen.encoder, live, self._store)
             for one, theirs in self._canaries.items():
                 if canary.agree(record.canaries, theirs):
@@ -225,6 +227,23 @@ class Recognition:
         if before != encoder_id:
             log.info("encoder.at_work", encoder=encoder_id, before=before, at=chosen.name)
             self._on_changed()
+
+    async def _is_steady(self, member: Member, live: Vectors) -> bool:
+        """Whether a model nobody knows answers the same again: one just being swapped is none to keep."""
+        try:
+            if canary.agree(live, await member.canaries()):
+                return True
+            problem = Unavailable(SERVICE, "its canaries differ from one time to the next")
+        except Unavailable as away:
+            problem = away
+        self._leave_out(member, problem)
+        return False
+
+    def _leave_out(self, member: Member, problem: Unavailable) -> None:
+        if member.leave_out(problem):
+            log.warning("encoder.away", at=member.name, problem=member.problem)
+        self._canaries.pop(member, None)
+        self._away.setdefault(member, self._clock())
 
     async def _vouch(self, epoch: int) -> None:
         """Confirm what was made before this round, if everybody who may have made it has passed."""

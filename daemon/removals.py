@@ -7,7 +7,7 @@ reuse the vectors, and after a second look at exactly the images in question.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -42,7 +42,7 @@ class Proposal:
     """Images of a project that are gone as far as one pass could tell."""
 
     project_id: int
-    collection: str
+    collections: Sequence[str]
     image_ids: Collection[int]
     dirty: frozenset[int]
     at: float
@@ -72,11 +72,14 @@ class Removals:
         self._on_removed = on_removed
         self._proposals: asyncio.Queue[Proposal] = asyncio.Queue(MOST_WAITING)
 
-    def propose(self, project_id: int, collection: str, image_ids: Collection[int]) -> None:
-        """Remove these images, once that is safe; they must be out of what the project's pass listed."""
+    def propose(self, project_id: int, collections: Sequence[str], image_ids: Collection[int]) -> None:
+        """Remove these images, once that is safe; they must be out of what the project's pass listed.
+
+        :param collections: of the encoder at work, and of the one that answers until that takes over
+        """
         dirty = frozenset(self._worklist.dirty())
         try:
-            self._proposals.put_nowait(Proposal(project_id, collection, image_ids, dirty, self._clock()))
+            self._proposals.put_nowait(Proposal(project_id, collections, image_ids, dirty, self._clock()))
         except asyncio.QueueFull:
             self._worklist.mark(project_id, FULL, delay=RETRY)
 
@@ -114,5 +117,6 @@ class Removals:
             gone = chunk - present
             if gone:
                 self._failpoints.reach("removals.before_remove")
-                self._on_removed(await self._store.remove(proposal.collection, project_id, gone))
+                removed = [await self._store.remove(one, project_id, gone) for one in proposal.collections]
+                self._on_removed(max(removed))
                 await self._journal.settle_held(project_id, gone, cancel=False)

@@ -14,12 +14,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from daemon.encoders.addresses import Address, Task, parse
 from handlers.auth import LOOPBACK
 from state.errors import Misconfigured
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
-LATER = ("QDRANT_HOST", "CLIP_HOST")
+LATER = ("QDRANT_HOST",)
 """Names of the services that this version cannot use yet; set, they are refused and not ignored."""
 
 UNUSED = ("GENERATOR_HOST",)
@@ -72,8 +73,27 @@ class Settings:
     news_seconds: float = setting(
         30.0, "How often the platform is asked for news.", unit="seconds", least=0.1, most=86_400
     )
-    encoder: Literal["auto", "palette"] = setting(
-        "auto", "What makes the vectors. `palette` knows colour, light and texture, and needs no weights."
+    supervisely_net_server_address: str | None = setting(
+        None, "Where the platform's apps are reached from here; without it under `SERVER_ADDRESS`."
+    )
+    encoder: Literal["auto", "palette", "clip", "onnx"] = setting(
+        "auto",
+        "What makes the vectors: CLIP as a service, a local CLIP, or `palette`, which needs no weights.",
+    )
+    clip_host: str | None = setting(
+        None,
+        "Where CLIP as Service is: URLs, or an app's task id; on the platform it is found.",
+        secret=True,
+    )
+    clip_auth_token: str | None = setting(
+        None, "What CLIP as Service wants in `Authorization`, word for word.", secret=True
+    )
+    clip_seconds: float = setting(60.0, "Longest a batch may take CLIP.", unit="seconds", least=1.0)
+    keep_old_hours: float = setting(
+        72.0,
+        "How long another encoder's vectors are kept after the last project left it.",
+        unit="hours",
+        least=0,
     )
 
     host: str = setting("127.0.0.1", "Address to listen on; beyond loopback only with `AUTH_TOKEN`.")
@@ -103,7 +123,15 @@ class Settings:
     )
     sync_concurrency: int = setting(4, "Projects looked at at once.", least=1, most=64)
     fetch_concurrency: int = setting(16, "Pictures fetched or decoded at once.", least=1, most=256)
-    encode_concurrency: int = setting(2, "Batches at the encoder at once.", least=1, most=64)
+    encode_concurrency: int = setting(
+        8, "Most batches at CLIP at once; fewer where more gains nothing.", least=1, most=64
+    )
+    encode_batch: int = setting(
+        64, "Most pictures in a batch; fewer where more gains nothing.", least=1, most=1024
+    )
+    fetch_bytes: int = setting(
+        256 * 2**20, "Most bytes of pictures on their way to the encoder.", unit="bytes", least=2**20
+    )
     cpu_threads: int = setting(2, "Threads that decode, and as many that encode.", least=1, most=64)
     settle_seconds: float = setting(
         0.25, "How long a new file must rest before it counts as complete.", unit="seconds", least=0.0
@@ -141,8 +169,16 @@ class Settings:
             self._check_platform()
         elif not self.auth_token and not _is_loopback(self.host):
             raise Misconfigured("HOST", f"{self.host} is beyond loopback, which needs AUTH_TOKEN to be set")
+        self.clip_places()
         if not self.qdrant_prefix.replace("_", "").replace("-", "").isalnum():
             raise Misconfigured("QDRANT_PREFIX", "only letters, digits, - and _ are allowed")
+
+    def clip_places(self) -> tuple[Address, ...] | Task | None:
+        """Return where CLIP is said to be.
+
+        :raises Misconfigured: when that cannot be read
+        """
+        return parse(self.clip_host) if self.clip_host else None
 
     @property
     def on_platform(self) -> bool:
@@ -155,10 +191,6 @@ class Settings:
             raise Misconfigured("SERVER_ADDRESS", "name the platform's address")
         if not (self.api_token or self.supervisely_api_access_token):
             raise Misconfigured("API_TOKEN", "the platform needs a token")
-        if self.encoder == "auto":
-            raise Misconfigured(
-                "ENCODER", "CLIP is not part of this version yet; say `palette` if you mean it"
-            )
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -168,7 +200,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """
     for name in LATER:
         if _value(environment, name):
-            raise Misconfigured(name, "this version has its encoder and its store embedded; unset it")
+            raise Misconfigured(name, "this version has its store embedded; unset it")
     kinds = get_type_hints(Settings)
     given: dict[str, Any] = {}
     for one in fields(Settings):
@@ -179,9 +211,11 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def secrets(settings: Settings) -> list[str]:
-    """Return the values that must never be written anywhere."""
-    values = (getattr(settings, one.name) for one in fields(settings) if not one.repr)
-    return [value for value in values if value]
+    """Return the values that must never be written anywhere; of where CLIP is, what may be a token."""
+    values = [getattr(settings, one.name) for one in fields(settings) if not one.repr]
+    places = settings.clip_places()
+    tokens = [secret for place in places for secret in place.secrets] if isinstance(places, tuple) else []
+    return [value for value in (*values, *tokens) if value and value != settings.clip_host]
 
 
 def ignored(environment: Mapping[str, str] = os.environ) -> list[str]:

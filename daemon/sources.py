@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.display import Undisplayed
+from daemon.encoders.addresses import Find, Task
+from daemon.encoders.opening import Discover
 from daemon.folder.source import FolderSource
 from daemon.settings import Settings
 from state.errors import Misconfigured
@@ -24,12 +26,14 @@ class OpenSource:
     """A source, and who looks at it.
 
     :param platform: rights and collections, where there is a platform
+    :param discover: finds CLIP there
     :param display: what its users are shown
     :param roots: what has to run for it, for ever, by name
     """
 
     source: Source
     platform: Platform | None = None
+    discover: Discover | None = None
     display: Display = field(default_factory=Undisplayed)
     roots: Mapping[str, RootTask] = field(default_factory=dict)
 
@@ -76,6 +80,7 @@ async def _open_platform(
 ) -> OpenSource:
     from daemon.platform.callers import Callers
     from daemon.platform.client import Client
+    from daemon.platform.discovery import Discovery
     from daemon.platform.flags import Flags
     from daemon.platform.pictures import Pictures
     from daemon.platform.source import PlatformSource
@@ -99,7 +104,11 @@ async def _open_platform(
     stack.push_async_callback(source.close)
     callers = Callers(client)
     stack.push_async_callback(callers.close)
-    return OpenSource(source, callers, flags, {"flags": flags.run})
+
+    def discover(task: Task | None) -> Find:
+        return Discovery(client, task, settings.supervisely_net_server_address).find
+
+    return OpenSource(source, callers, discover, flags, {"flags": flags.run})
 
 
 def _images_root(settings: Settings) -> Path:

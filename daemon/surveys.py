@@ -7,14 +7,15 @@ kept for a day, in case it comes back or its pictures turn up elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 import structlog
 
 from daemon.board import Board
-from daemon.sync import Sync
+from daemon.epochs import Epochs
+from daemon.switch import Switch
 from daemon.worklist import Worklist
 from state.errors import EmbedsyncError, Inconsistent
 from state.model import FULL, NOTHING, Project
@@ -46,13 +47,15 @@ class Surveys:
         source: Source,
         store: Store,
         journal: Journal,
-        sync: Sync,
+        epochs: Epochs,
+        switch: Switch,
         worklist: Worklist,
         board: Board,
         now: Callable[[], float],
     ) -> None:
         self._source, self._store, self._journal = source, store, journal
-        self._sync, self._worklist, self._board = sync, worklist, board
+        self._epochs, self._switch = epochs, switch
+        self._worklist, self._board = worklist, board
         self._now = now
         self._wanted = asyncio.Event()
         self._sweep_wanted = True
@@ -101,7 +104,8 @@ class Surveys:
         :raises Inconsistent: when the list cannot be trusted
         """
         found = await self._source.survey()
-        stored = await self._store.projects(self._sync.collection)
+        collections = [record.id for record in await self._store.encoders()]
+        stored = {project_id for one in collections for project_id in await self._store.projects(one)}
         if stored and not found:
             raise Inconsistent("the source lists no project at all")
         recovered = self.problem is not None
@@ -109,24 +113,26 @@ class Surveys:
         self.projects = {project.id: project for project in found}
         await self._journal.found(self.projects.keys() & (await self._journal.missing_projects()).keys())
         # A project of unreadable pictures alone has nothing stored, but every one looked at has a pointer.
-        known = stored.keys() | (await self._store.pointers()).keys()
+        known = stored | (await self._store.pointers()).keys()
         for project_id in known - self.projects.keys():
-            await self._gone(project_id)
+            await self._gone(project_id, collections)
+        await self._switch.retire()
         sweep, self._sweep_wanted = self._sweep_wanted, False
         for project, scope in found.items():
             rests = project.id in self.cancelled and not sweep
             if project.enabled and scope != NOTHING and not rests:
                 self._worklist.mark(project.id, FULL if sweep else scope, at_once=recovered)
 
-    async def _gone(self, project_id: int) -> None:
+    async def _gone(self, project_id: int, collections: Sequence[str]) -> None:
         since, surveys = await self._journal.missing(project_id, self._now())
         self._worklist.drop(project_id)
         if surveys >= GONE_SURVEYS and self._now() - since >= GONE_SECONDS:
-            await self._store.remove_project(self._sync.collection, project_id)
+            for collection in collections:
+                await self._store.remove_project(collection, project_id)
             await self._store.set_pointer(project_id, None)
             await self._journal.release(project_id, None)
             await self._journal.settle_held(project_id, None, cancel=False)
-            await self._journal.forget_forced(project_id, self._sync.epoch)
+            await self._journal.forget_forced(project_id, self._epochs.current)
             await self._journal.found([project_id])
             self._board.drop(project_id)
             log.info("project.removed", project_id=project_id)

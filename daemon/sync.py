@@ -6,15 +6,20 @@ Whatever happens in the middle, the next look starts from the two listings again
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from daemon.board import Board, Standing
 from daemon.display import Undisplayed
+from daemon.encoders.soundness import SERVICE
+from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
-from daemon.pipeline import Outcome, Pipeline, Written
+from daemon.outcome import Outcome, Written
+from daemon.pipeline import Pipeline
 from daemon.removals import Removals
+from daemon.switch import Switch
+from daemon.tending import Tending
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
 from state.changes import Step, compare, diff, reusable, reuse, suspicious
@@ -49,11 +54,17 @@ CONTENTS_REMEMBERED = 100_000
 
 @dataclass(slots=True)
 class _Pass:
-    """What one look has found so far."""
+    """What one look has found so far.
+
+    :param began: the epoch in which it began
+    :param tending: looks after the vectors of another encoder, where that one answers for the project
+    """
 
     project: Project
     scope: Scope
     collection: str
+    began: int
+    tending: Tending | None
     forced: Forced
     standing: Standing
     listed: int = 0
@@ -62,6 +73,7 @@ class _Pass:
     retagged: int = 0
     removals: array[int] = field(default_factory=lambda: array("q"))
     quarantined: set[int] = field(default_factory=set)
+    unhashed: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,8 @@ class Sync:
         metrics: Metrics,
         failpoints: Failpoints,
         now: Callable[[], float],
-        epoch: int,
+        epochs: Epochs,
+        switch: Switch,
         display: Display | None = None,
     ) -> None:
         self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
@@ -109,7 +122,8 @@ class Sync:
         self._failpoints = failpoints
         self._now = now
         self._display = display or Undisplayed()
-        self.epoch = epoch
+        self._epochs = epochs
+        self._switch = switch
 
     @property
     def collection(self) -> str:
@@ -118,7 +132,7 @@ class Sync:
         :raises Unavailable: while it is not known which encoder it is
         """
         if self._encoder.id is None:
-            raise Unavailable("clip", "the encoder has not been recognised yet")
+            raise Unavailable(SERVICE, "the encoder has not been recognised yet")
         return self._encoder.id
 
     async def look(self, project: Project, scope: Scope) -> Outcome:
@@ -127,11 +141,11 @@ class Sync:
         :raises Unavailable: when a service is away; what was written stays
         :raises Inconsistent: when a listing was not whole; nothing was removed
         """
-        # Read before the wishes to encode again: a wish that comes later than this is not yet fulfilled.
-        epoch = self.epoch
-        look = await self._begin(project, scope)
-        if (await self._store.pointers()).get(project.id) is None:
-            await self._store.set_pointer(project.id, look.collection)
+        if self._encoder.id is None:
+            await self._look_without_encoder(project, scope)
+        look = await self._begin(project, scope, self.collection)
+        if look.tending and scope.full:
+            await self._tend_all(look.tending, project.id)
 
         def written(batch: Written) -> None:
             self._metrics.images_encoded.inc(batch.encoded)
@@ -141,17 +155,42 @@ class Sync:
             self._display.written(project.id, batch.image_ids)
             look.standing.current += len(batch.changes)
             look.standing.outdated -= sum(change.stored is not None for change in batch.changes)
+            set_aside = (change for change in batch.changes if change.image_id not in batch.image_ids)
+            look.unhashed.update(_unhashed(set_aside))
 
-        outcome = await self._pipeline.run(look.collection, epoch, self._encodings(look), written)
+        try:
+            outcome = await self._pipeline.run(look.collection, self._encodings(look), written)
+        except Unavailable as problem:
+            if problem.service == SERVICE:
+                await self._look_without_encoder(project, scope)
+            raise
         self._worklist.diffed(project.id)
         outcome.reused += look.reused
         outcome.retagged += look.retagged
         outcome.quarantined |= look.quarantined
+        if look.unhashed:
+            await self._journal.date_quarantine(look.collection, look.unhashed)
         await self._release_mended(look, outcome.quarantined)
         if scope.full and not outcome.left:
-            await self._journal.forget_forced(project.id, epoch)
+            await self._journal.forget_forced(project.id, look.began)
         await self._propose_removals(look)
+        if scope.full and not (outcome.left or outcome.doubtful):
+            made = look.listed - len(outcome.quarantined)
+            await self._switch.complete(project.id, look.collection, made)
         return outcome
+
+    async def _look_without_encoder(self, project: Project, scope: Scope) -> None:
+        """Do what needs no encoder: so long as that is away, what answers searches is kept true."""
+        collection = self._encoder.id or await self._switch.answering(project.id, None)
+        if collection is None:
+            return
+        look = await self._begin(project, scope, collection)
+        if look.tending and scope.full:
+            await self._tend_all(look.tending, project.id)
+        async for _ in self._encodings(look):
+            pass
+        self._worklist.diffed(project.id)
+        await self._propose_removals(look)
 
     async def plan(self, project: Project, scope: Scope, force: bool) -> AsyncIterator[Plan]:
         """Find out what a look would do, changing nothing; yield the plan as it grows.
@@ -171,19 +210,33 @@ class Sync:
             yield plan
         yield plan
 
-    async def _begin(self, project: Project, scope: Scope) -> _Pass:
+    async def _begin(self, project: Project, scope: Scope, collection: str) -> _Pass:
+        # Read before the wishes to encode again: a wish that comes later than this is not yet fulfilled.
+        began = self._epochs.current
+        answering = await self._switch.answering(project.id, collection)
+        other = None if answering == collection else answering
         total = len(scope.ids) if not scope.full else await self._source.count(project.id)
         return _Pass(
             project=project,
             scope=scope,
-            collection=self.collection,
+            collection=collection,
+            began=began,
+            tending=Tending(self._store, self._epochs, began, project.id, other) if other else None,
             forced=await self._journal.forced(project.id),
             standing=self._board.begin(project.id, total),
         )
 
+    async def _tend_all(self, tending: Tending, project_id: int) -> None:
+        wanted, stored = (
+            self._source.images(project_id, FULL),
+            self._store.scroll(tending.collection, project_id),
+        )
+        async for step in diff(wanted, stored, ForcedImages()):
+            await tending.take(step)
+
     async def _encodings(self, look: _Pass) -> AsyncIterator[Change]:
         """Carry out what needs no encoder, and yield what does; note removals for later."""
-        steps = self._steps(look.project.id, look.scope, look.collection, look.forced)
+        steps = self._steps(look.project.id, look.scope, look.collection, look.forced, look.tending)
         async for step in steps:
             look.standing.current += step.fresh
             if step.unshown:
@@ -206,7 +259,12 @@ class Sync:
             look.standing.total = look.listed
 
     async def _steps(
-        self, project_id: int, scope: Scope, collection: str, forced: Forced
+        self,
+        project_id: int,
+        scope: Scope,
+        collection: str,
+        forced: Forced,
+        tending: Tending | None = None,
     ) -> AsyncIterator[Step]:
         routes = self._source.fallback_routes
         if scope.full:
@@ -216,26 +274,31 @@ class Sync:
             return
         if scope.since is not None:
             async for page in self._source.images(project_id, Scope(since=scope.since)):
-                known = await self._stored(collection, project_id, [image.id for image in page])
-                yield compare(page, known, forced, routes)
-        ids = iter(sorted(scope.ids))
-        while chunk := frozenset(islice(ids, 8 * AT_ONCE)):
+                ids = [image.id for image in page]
+                yield compare(page, await self._stored(collection, project_id, ids), forced, routes)
+                if tending:
+                    other = await self._stored(tending.collection, project_id, ids)
+                    await tending.take(compare(page, other, ForcedImages()))
+        asked = iter(sorted(scope.ids))
+        while chunk := frozenset(islice(asked, 8 * AT_ONCE)):
             listing = self._source.images(project_id, Scope(ids=chunk))
             images = [image async for page in listing for image in page]
             yield compare(images, await self._stored(collection, project_id, chunk), forced, routes)
+            if tending:
+                other = await self._stored(tending.collection, project_id, chunk)
+                await tending.take(compare(images, other, ForcedImages()))
 
     async def _stored(self, collection: str, project_id: int, ids: Collection[int]) -> list[StoredImage]:
         proofs = await self._store.images(collection, ids)
         return [proof for proof in proofs if proof.project_id == project_id]
 
     async def _sort(self, collection: str, changes: list[Change], forced: Forced) -> _Sorted:
-        contents = {content for change in changes if (content := _to_encode(change))}
-        if not contents:
+        encodings = [change for change in changes if change.action is Action.ENCODE]
+        if not encodings:
             return _Sorted(changes)
-        since = self._now() - QUARANTINE_SECONDS
-        bad = await self._journal.quarantined_contents(collection, contents, since)
-        unreadable = [(change, bad[_to_encode(change)]) for change in changes if _to_encode(change) in bad]
-        others = [change for change in changes if _to_encode(change) not in bad]
+        bad = await self._known_unreadable(collection, encodings)
+        unreadable = [(change, bad[change.image_id]) for change in encodings if change.image_id in bad]
+        others = [change for change in changes if change.image_id not in bad]
         sought = {_to_encode(change) for change in others if reusable(change)}
         found = await self._store.with_contents(collection, sought) if sought else {}
         # A vector that is to be made again is no vector to copy.
@@ -246,15 +309,27 @@ class Sync:
         ]
         return _Sorted(reuse(others, found), unreadable, found)
 
+    async def _known_unreadable(self, collection: str, encodings: Sequence[Change]) -> Mapping[int, str]:
+        """Map images whose picture is in quarantine, by its hash or else its `updated_at`, to the reason."""
+        since = self._now() - QUARANTINE_SECONDS
+        contents, unhashed = {_to_encode(change) for change in encodings} - {""}, _unhashed(encodings)
+        journal = self._journal
+        by_hash = await journal.quarantined_contents(collection, contents, since) if contents else {}
+        by_time = await journal.quarantined_images(collection, unhashed, since) if unhashed else {}
+        hashed = {one.image_id: by_hash[_to_encode(one)] for one in encodings if _to_encode(one) in by_hash}
+        return {**by_time, **hashed}
+
     async def _leave_aside(self, look: _Pass, unreadable: list[tuple[Change, str]]) -> None:
         """Keep pictures in quarantine, and take away what was made of the bytes they had before."""
         if not unreadable:
             return
+        # Of one without a hash all is noted already, and what is stored was made of these very bytes.
+        hashed = [(change, why) for change, why in unreadable if change.wanted.content]
         await self._journal.quarantine(
             look.collection,
             [
                 Quarantined(one.id, one.project_id, one.name, one.path, one.content or "", why, self._now())
-                for one, why in ((change.wanted, why) for change, why in unreadable)
+                for one, why in ((change.wanted, why) for change, why in hashed)
                 if one.id not in look.quarantined
             ],
             again=False,
@@ -263,7 +338,7 @@ class Sync:
         look.standing.current += len(unreadable)
         outdated = [
             change.stored.id
-            for change, _ in unreadable
+            for change, _ in hashed
             if change.stored and change.stored.content != change.wanted.content
         ]
         if outdated:
@@ -281,12 +356,14 @@ class Sync:
         ]
         self._failpoints.reach("sync.before_reuse")
         if reused:
-            await self._store.upsert(look.collection, reused)
+            async with self._epochs.writing(look.began):
+                await self._store.upsert(look.collection, reused)
             self._metrics.images_reused.inc(len(reused))
             self._display.written(look.project.id, [point.image.id for point in reused])
             look.reused += len(reused)
         if retagged:
-            await self._store.retag(look.collection, retagged)
+            async with self._epochs.writing(look.began):
+                await self._store.retag(look.collection, retagged)
             self._metrics.images_retagged.inc(len(retagged))
             look.retagged += len(retagged)
         look.standing.current += len(reused) + len(retagged)
@@ -303,26 +380,34 @@ class Sync:
 
     async def _propose_removals(self, look: _Pass) -> None:
         """Propose what is gone; hold it back where so much vanishing at once must be confirmed first."""
-        gone: Collection[int] = look.removals
+        tending = look.tending
+        gone: Collection[int] = {*look.removals, *tending.gone} if tending else look.removals
+        stored = max(look.stored, tending.stored) if tending else look.stored
         project_id = look.project.id
         if look.scope.full and not self._source.proves_absence:
             now = self._now()
-            held_back = HOLD_SECONDS if suspicious(len(gone), look.stored) else 0.0
+            held_back = HOLD_SECONDS if suspicious(len(gone), stored) else 0.0
             await self._journal.hold(project_id, gone, now)
             gone = await self._journal.held(project_id, now - held_back)
             if len(gone) < len(await self._journal.held(project_id, now)):
                 self._worklist.mark(project_id, FULL, delay=HOLD_SECONDS + 1)
-        elif not self._source.proves_absence and suspicious(len(gone), look.stored):
+        elif not self._source.proves_absence and suspicious(len(gone), stored):
             self._worklist.mark(project_id, FULL)
             return
         if gone:
             self._failpoints.reach("sync.before_removal")
-            self._removals.propose(project_id, look.collection, gone)
+            collections = [look.collection, *([tending.collection] if tending else ())]
+            self._removals.propose(project_id, collections, gone)
 
 
 def _to_encode(change: Change) -> str:
     """Return the content that would be encoded; empty where nothing would, or only fetching tells."""
     return (change.wanted.content or "") if change.action is Action.ENCODE else ""
+
+
+def _unhashed(changes: Iterable[Change]) -> dict[int, str]:
+    """Map images without a hash, of which only fetching tells, to their `updated_at`."""
+    return {one.image_id: one.wanted.updated_at for one in changes if one.image and not one.image.content}
 
 
 def _chunks(changes: Sequence[Change]) -> Iterator[list[Change]]:

@@ -7,35 +7,47 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from random import SystemRandom
 
+import structlog
 from aiohttp import web
 
 from daemon import __version__, pipeline
 from daemon.board import Board
 from daemon.controller import Controller
-from daemon.encoders import canary
-from daemon.encoders.palette import PaletteEncoder
+from daemon.encoders import models
+from daemon.encoders.opening import open_encoders
+from daemon.encoders.pool import Pool
+from daemon.encoders.soundness import SERVICE
+from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
+from daemon.recognition import Recognition
 from daemon.removals import Removals
 from daemon.settings import Settings
 from daemon.sources import RootTask, identity, open_source
 from daemon.surveys import Surveys
+from daemon.switch import Switch
 from daemon.sync import Sync
 from daemon.worklist import Worklist
 from handlers.app import create_app
 from handlers.auth import Access
 from handlers.metrics import Metrics
 from handlers.parts import Limits, Ports
-from state.errors import Misconfigured
+from state.errors import Misconfigured, Unavailable
 from state.journal import SqliteJournal
 from state.matrices import MatrixCache
 from state.ports import Encoder, Source, Store
 from state.stores.edge import EdgeStore
+
+RECOGNITION_SECONDS = 10.0
+"""How long the start waits for an encoder to answer."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +105,16 @@ async def wired(
         stack.push_async_callback(store.close)
         opened = await open_source(settings, journal, clock, now, stack)
         source = opened.source
-        encoder = PaletteEncoder(settings.cpu_threads)
-        stack.push_async_callback(encoder.close)
-        await canary.recognise(encoder, store)
+        jitter = SystemRandom()
+        encoders = await open_encoders(
+            settings,
+            set((await store.pointers()).values()),
+            opened.discover,
+            clock,
+            lambda longest: jitter.uniform(0, longest),
+        )
+        pool = encoders.pool
+        stack.push_async_callback(pool.close)
 
         metrics = Metrics()
         worklist = Worklist(clock, lambda longest: SystemRandom().uniform(0, longest))
@@ -104,26 +123,35 @@ async def wired(
             source, store, journal, worklist, failpoints, clock, asyncio.sleep, metrics.images_removed.inc
         )
         batches = metrics.encoder_batches
+        epochs = Epochs(await store.next_epoch())
+        switch = Switch(pool, store, store, journal, settings.keep_old_hours * 3600, now)
         encoding = pipeline.Pipeline(
             source,
-            encoder,
+            pool,
             store,
             journal,
+            epochs,
             threads,
             pipeline.Limits(
-                settings.fetch_concurrency, settings.encode_concurrency, settings.max_picture_pixels
+                fetches=settings.fetch_concurrency,
+                batches=encoders.parallel or settings.encode_concurrency,
+                max_pixels=settings.max_picture_pixels,
+                fetch_bytes=settings.fetch_bytes,
+                batch=pool.batch_size if encoders.parallel else settings.encode_batch,
             ),
             clock,
             now,
             failpoints,
             lambda outcome: batches.labels(outcome).inc(),
+            pool.lane,
         )
+        metrics.circuit_open.labels(SERVICE).set_function(lambda: float(not pool.at_work()))
         metrics.queue_depth.set_function(lambda: len(worklist))
         metrics.encoder_busy_ratio.set_function(encoding.busy.ratio)
         sync = Sync(
             source,
             store,
-            encoder,
+            pool,
             journal,
             encoding,
             removals,
@@ -132,14 +160,19 @@ async def wired(
             metrics,
             failpoints,
             now,
-            await store.next_epoch(),
+            epochs,
+            switch,
             opened.display,
         )
-        surveys = Surveys(source, store, journal, sync, worklist, board, now)
+        surveys = Surveys(source, store, journal, epochs, switch, worklist, board, now)
+        recognition = Recognition(
+            pool, store, epochs, encoders.find, surveys.want_sweep, partial(worklist.wake, SERVICE), clock
+        )
+        pool.on_left_out = recognition.want
         controller = Controller(
             source,
             store,
-            encoder,
+            pool,
             journal,
             sync,
             surveys,
@@ -148,10 +181,12 @@ async def wired(
             board,
             metrics,
             clock,
+            epochs,
+            switch,
             opened.display,
         )
         app = create_app(
-            Ports(source, store, store, encoder, controller, opened.platform),
+            Ports(source, store, store, pool, controller, opened.platform),
             limits=_limits(settings),
             access=Access(settings.auth_token, settings.trusted_networks),
             metrics=metrics,
@@ -159,13 +194,14 @@ async def wired(
             path_prefix=settings.supervisely_server_path_prefix,
             version=__version__,
         )
-        roots = {**opened.roots, "removals": removals.run}
+        roots = {**opened.roots, "removals": removals.run, "recognition": recognition.run}
+        await _recognise(recognition, pool)
         yield Parts(
             settings,
             directory,
             source,
             store,
-            encoder,
+            pool,
             surveys,
             controller,
             metrics,
@@ -173,6 +209,17 @@ async def wired(
             roots,
             app,
         )
+
+
+async def _recognise(recognition: Recognition, pool: Pool) -> None:
+    """Give the encoders a moment to be recognised; without any, all that needs none is served."""
+    with suppress(TimeoutError, Unavailable):
+        async with asyncio.timeout(RECOGNITION_SECONDS):
+            await recognition.round(everyone=True)
+    if not pool.at_work():
+        log.warning("encoder.absent", problem=pool.describe_absence())
+    elif pool.kind == "palette":
+        log.info("encoder.palette", hint=models.hint())
 
 
 def _failpoints(settings: Settings) -> Failpoints:

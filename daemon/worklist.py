@@ -20,12 +20,13 @@ LONGEST_RETRY = 600.0
 
 @dataclass(slots=True)
 class Waiting:
-    """A key that may not be taken before `until`; `why` is set when it failed."""
+    """A key that may not be taken before `until`; `why`, and the service at fault, are set when it failed."""
 
     scope: Scope
     until: float
     since: float
     why: str | None = None
+    service: str | None = None
 
 
 class Worklist:
@@ -84,6 +85,18 @@ class Worklist:
             self._changed.clear()
             await self._wait(min((one.until for one in self._waiting.values()), default=None))
 
+    def favour(self, project_id: int) -> None:
+        """Put a key first in line, if it is in line."""
+        if project_id in self._ready:
+            self._ready = {project_id: self._ready.pop(project_id), **self._ready}
+
+    def wake(self, service: str) -> None:
+        """Let the keys that wait for a service be taken at once: it answers again."""
+        for waiting in self._waiting.values():
+            if waiting.service == service:
+                waiting.until = self._clock()
+        self._changed.set()
+
     def diffed(self, project_id: int) -> None:
         """Say that a taken key found every vector it could reuse."""
         self._undiffed.discard(project_id)
@@ -94,8 +107,18 @@ class Worklist:
         self._failures.pop(project_id, None)
         self._put_back(project_id)
 
-    def failed(self, project_id: int, scope: Scope, why: str, retry_after: float | None = None) -> None:
-        """Put a taken key away until it may be tried again."""
+    def failed(
+        self,
+        project_id: int,
+        scope: Scope,
+        why: str,
+        retry_after: float | None = None,
+        service: str | None = None,
+    ) -> None:
+        """Put a taken key away until it may be tried again.
+
+        :param service: which one was away
+        """
         failures = self._failures[project_id] = self._failures.get(project_id, -1) + 1
         longest = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(failures, 20))
         meanwhile = self._running.pop(project_id, None)
@@ -106,6 +129,7 @@ class Worklist:
             now + max(self._jitter(longest), retry_after or 0.0),
             now,
             why,
+            service,
         )
         self._changed.set()
 

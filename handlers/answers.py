@@ -207,12 +207,44 @@ class StopAnswer(Answer):
     details: dict[str, str]
 
 
-class EncoderStatus(Answer):
-    """Which encoder a project's vectors are made by, and how many are."""
+class ProjectEncoder(Answer):
+    """Which encoder answers for a project, and how far the one at work is with it.
+
+    `remaining_seconds`: at the pace so far; `null` while that is unknown
+    """
 
     id: str
+    at_work: str
     current: int
     total: int
+    remaining_seconds: float | None
+
+
+class EncoderState(Answer):
+    """An encoder there are vectors of."""
+
+    id: str
+    kind: str
+    dimension: int
+    at_work: bool
+    pinned: bool
+    projects: int
+    images: int
+
+
+class EncoderPlace(Answer):
+    """Where an encoder is asked; `problem` is `null` when it works."""
+
+    name: str
+    encoder_id: str | None
+    problem: str | None
+
+
+class EncodersAnswer(Answer):
+    """The encoders, the one at work first."""
+
+    encoders: list[EncoderState]
+    addresses: list[EncoderPlace]
 
 
 class ProjectState(Answer):
@@ -230,12 +262,20 @@ class ProjectState(Answer):
     task: TaskStatus
     waiting_seconds: float | None
     waiting_for: str | None
-    encoder: EncoderStatus
+    encoder: ProjectEncoder
+
+
+class AtWork(Answer):
+    """The encoder that vectors are made by; `hint` says how to get a better one, where there is one."""
+
+    id: str | None
+    hint: str | None
 
 
 class StatusAnswer(Answer):
     """Where projects stand."""
 
+    encoder: AtWork
     projects: list[ProjectState]
 
 
@@ -276,6 +316,7 @@ class HealthAnswer(Answer):
     """``healthy`` or ``unhealthy: …`` for each part."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
+    encoder: AtWork
     checks: dict[str, str]
     timestamp: str
 

@@ -14,7 +14,7 @@ from handlers.embeddings import disabled_message
 from handlers.parts import Call
 from handlers.projects import collection_of, find_project
 from handlers.publishing import publish
-from handlers.requests import ClustersRequest, DiverseRequest
+from handlers.requests import ClustersRequest, DiverseRequest, ProjectionsRequest
 from handlers.selection import Selection, select
 from state.model import Hit, Matrix, StoredImage, Vectors, Within
 
@@ -51,18 +51,27 @@ async def choose_diverse(call: Call, wish: DiverseRequest) -> web.Response:
 
 async def find_clusters(call: Call, wish: ClustersRequest) -> web.Response:
     """Group images by likeness."""
+    found = await vectors_of(call, wish)
+    if isinstance(found, web.Response):
+        return found
+    _, matrix = found
+    clusters = await call.parts.heavy.run(
+        cluster, matrix.vectors, wish.clustering_method, wish.num_clusters, seed=0
+    )
+    return json_bytes(await call.parts.light.run(_clusters_json, matrix, clusters))
+
+
+async def vectors_of(
+    call: Call, wish: ClustersRequest | ProjectionsRequest
+) -> tuple[str, Matrix] | web.Response:
+    """Return the vectors a request is about and their collection, or what to answer where there are none."""
     project = await find_project(call, wish.project_id)
     if not project.enabled:
         return reply({"message": disabled_message(project)})
     collection = await collection_of(call, project)
     within = Within(project.id, ids=frozenset(wish.image_ids or ()) or None)
     matrix = await call.ports.matrices.matrix(collection, within)
-    if not len(matrix.ids):
-        return reply(NO_VECTORS)
-    clusters = await call.parts.heavy.run(
-        cluster, matrix.vectors, wish.clustering_method, wish.num_clusters, seed=0
-    )
-    return json_bytes(await call.parts.light.run(_clusters_json, matrix, clusters))
+    return (collection, matrix) if len(matrix.ids) else reply(NO_VECTORS)
 
 
 async def images_of(call: Call, collection: str, ids: Sequence[int]) -> list[StoredImage]:

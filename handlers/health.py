@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -32,6 +33,7 @@ async def health(call: Call, _: NoFields) -> web.Response:
     return reply(
         {
             "status": status,
+            "encoder": asdict(call.ports.syncs.at_work()),
             "checks": {name: ADDRESS.sub("…", verdict) for name, verdict in checks.items()},
             "timestamp": datetime.fromtimestamp(call.parts.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         },

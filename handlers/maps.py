@@ -9,27 +9,21 @@ import orjson
 from aiohttp import web
 from numpy.typing import NDArray
 
-from handlers.answers import json_bytes, reply
-from handlers.diverse import NO_VECTORS
-from handlers.embeddings import disabled_message
+from handlers.answers import json_bytes
+from handlers.diverse import vectors_of
 from handlers.parts import Call
 from handlers.projection import plane
-from handlers.projects import collection_of, find_project
 from handlers.requests import ProjectionsRequest
 from handlers.scoring import sample_rows
-from state.model import Matrix, StoredImage, Within
+from state.model import Matrix, StoredImage
 
 
 async def project_onto_map(call: Call, wish: ProjectionsRequest) -> web.Response:
     """Lay images out on a map; of very many a sample, and ``X-Sampled`` says of how many."""
-    project = await find_project(call, wish.project_id)
-    if not project.enabled:
-        return reply({"message": disabled_message(project)})
-    collection = await collection_of(call, project)
-    within = Within(project.id, ids=frozenset(wish.image_ids or ()) or None)
-    matrix = await call.ports.matrices.matrix(collection, within)
-    if not len(matrix.ids):
-        return reply(NO_VECTORS)
+    found = await vectors_of(call, wish)
+    if isinstance(found, web.Response):
+        return found
+    collection, matrix = found
     ids, points = await call.parts.heavy.run(_lay_out, matrix, call.limits.projection_points)
     images = await call.ports.store.images(collection, ids.tolist())
     body = await call.parts.light.run(_json, images, ids, points)

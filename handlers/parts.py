@@ -13,7 +13,7 @@ from handlers.calibration import Samples
 from handlers.metrics import Metrics
 from handlers.texts import TextCache
 from handlers.work import Gate, WorkPool
-from state.ports import Encoder, Matrices, Platform, Source, Store, Syncs
+from state.ports import Matrices, Platform, Source, Store, Syncs, TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Ports:
     source: Source
     store: Store
     matrices: Matrices
-    encoder: Encoder
+    encoder: TextEncoder
     syncs: Syncs
     platform: Platform | None = None
 

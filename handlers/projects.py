@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 
 from handlers.auth import permit, recognise
@@ -9,6 +10,9 @@ from handlers.errors import NoEmbeddings
 from handlers.parts import Call
 from state.errors import Invisible, NotInPlan
 from state.model import Project
+
+ASKED_AT_ONCE = 8
+"""About how many projects the platform is asked at once, for one request."""
 
 
 async def find_project(call: Call, ref: int | str) -> Project:
@@ -72,6 +76,26 @@ async def may_see(call: Call, project_id: int) -> bool:
     return True
 
 
+async def visible(call: Call, project_ids: Iterable[int]) -> frozenset[int]:
+    """Return those of these projects that the caller may see.
+
+    :raises UnknownCaller: when the caller's token is unknown
+    """
+    slots = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def seen(project_id: int) -> int | None:
+        async with slots:
+            return project_id if await may_see(call, project_id) else None
+
+    asked = [asyncio.create_task(seen(project_id)) for project_id in project_ids]
+    try:
+        answers = await asyncio.gather(*asked)
+    finally:
+        for task in asked:
+            task.cancel()
+    return frozenset(number for number in answers if number is not None)
+
+
 async def collection_of(call: Call, project: Project) -> str:
     """Return the collection that answers for the project.
 
@@ -83,6 +107,7 @@ async def collection_of(call: Call, project: Project) -> str:
             f"{prefix(project)} Embeddings collection does not exist, nothing can be searched."
             " Create embeddings first."
         )
+    call.ports.syncs.searched(project.id, collection)
     return collection
 
 

@@ -156,6 +156,12 @@ class RetryRequest(Request):
     image_ids: ImageIds | None = None
 
 
+class EncoderRequest(Request):
+    """Which encoder is to answer; none named: whichever is at work."""
+
+    encoder_id: str | None = Field(None, max_length=100)
+
+
 class RemovalsRequest(Request):
     """Which held removals of a project to settle: some, or all."""
 

@@ -14,6 +14,7 @@ from handlers.answers import (
     CountAnswer,
     DiverseAnswer,
     EmbeddingsAnswers,
+    EncodersAnswer,
     EventsAnswer,
     HealthAnswer,
     MapAnswer,
@@ -31,6 +32,7 @@ from handlers.answers import (
 from handlers.auth import Reach
 from handlers.diverse import choose_diverse, find_clusters
 from handlers.embeddings import cancel_embeddings, create_embeddings
+from handlers.encoders import list_encoders, use_encoder
 from handlers.fields import Request
 from handlers.health import description, health, metrics, ready, running
 from handlers.maps import project_onto_map
@@ -39,6 +41,7 @@ from handlers.requests import (
     ClustersRequest,
     DiverseRequest,
     EmbeddingsRequest,
+    EncoderRequest,
     EventsRequest,
     MaybeProject,
     NoFields,
@@ -102,6 +105,8 @@ ROUTES = (
     Route("POST", "/check_background_task_status", check_task, TaskRequest, BackgroundAnswer, NEIGHBOURS),
     Route("POST", "/stop-embeddings-update/{project_id}", stop_update, OneProject, StopAnswer, NEIGHBOURS),
     Route("GET", "/status", project_status, MaybeProject, StatusAnswer, OPERATORS),
+    Route("GET", "/encoders", list_encoders, NoFields, EncodersAnswer, OPERATORS),
+    Route("POST", "/encoders/use", use_encoder, EncoderRequest, CountAnswer, OPERATORS),
     Route("POST", "/events", take_events, EventsRequest, EventsAnswer, success=202),
     Route("GET", "/quarantine", list_quarantine, QuarantineRequest, QuarantineAnswer),
     Route("POST", "/quarantine/retry", retry_quarantine, RetryRequest, CountAnswer),

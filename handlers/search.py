@@ -18,8 +18,8 @@ from handlers.publishing import publish
 from handlers.requests import SearchRequest
 from handlers.scoring import Fusion, Scoring, best_hits, fuse, fused_hits, scoring_for
 from handlers.texts import EncodedText
-from state.errors import Rejected
-from state.model import Embedding, Hit, Project, Vectors, Within
+from state.errors import Rejected, Unavailable
+from state.model import Embedding, Hit, Progress, Project, Vectors, Within
 
 Role = Literal["query", "scope"]
 
@@ -161,10 +161,22 @@ async def _texts(
         return await call.parts.texts.encode(call.ports.encoder, collection, texts)
     except Rejected as error:
         raise BadRequest(field, str(error), 422) from error
-    except NotYet as error:
-        progress = call.ports.syncs.progress().get(project.id)
-        ready = f" {progress.current} of {progress.total} images are ready." if progress else ""
-        raise NotYet(error.service, error.problem + ready, error.retry_after) from error
+    except Unavailable as error:
+        if progress := call.ports.syncs.searched(project.id, collection):
+            raise _until_then(collection, progress) from error
+        raise
+
+
+def _until_then(collection: str, progress: Progress) -> NotYet:
+    left = progress.remaining_seconds
+    return NotYet(
+        "clip",
+        f"Texts cannot be searched now: {collection}, which made the vectors of the images, cannot be asked"
+        " any more, and another encoder is taking over."
+        f" {progress.current} of {progress.total} images are ready"
+        + (f", about {left / 60:.0f} minutes are left." if left is not None and left >= 90 else "."),
+        left,
+    )
 
 
 async def _nearest(

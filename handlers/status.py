@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from aiohttp import web
 
 from handlers.answers import reply
 from handlers.auth import recognise
 from handlers.parts import Call
-from handlers.projects import find_project, may_see, number_of
+from handlers.projects import find_project, number_of, visible
 from handlers.requests import MaybeProject, OneProject, TaskRequest
 from state.errors import EmbedsyncError, Invisible
 from state.model import Progress, ProjectStatus, TaskStatus
@@ -48,13 +49,12 @@ async def processing_progress(call: Call, wish: MaybeProject) -> web.Response:
     progress = call.ports.syncs.progress()
     if wish.project_id is None:
         await recognise(call.caller, call.ports.platform)
-        seen = {
-            str(number): _progress(one) for number, one in progress.items() if await may_see(call, number)
-        }
+        shown = {number: one for number, each in progress.items() if (one := _progress(each)) is not None}
+        seen = await visible(call, shown)
         return reply(
             {
                 "message": "Project ID is not specified. Returning progress for all projects.",
-                "progress": {number: one for number, one in seen.items() if one is not None},
+                "progress": {str(number): one for number, one in shown.items() if number in seen},
             }
         )
     project = await find_project(call, wish.project_id)
@@ -107,7 +107,8 @@ async def project_status(call: Call, wish: MaybeProject) -> web.Response:
         raise Invisible("nothing is known of this project")
     progress = call.ports.syncs.progress()
     ordered = sorted(statuses, key=lambda status: (-status.oldest_stale_seconds, status.project.id))
-    return reply({"projects": [_state(status, progress.get(status.project.id)) for status in ordered]})
+    states = [_state(status, progress.get(status.project.id)) for status in ordered]
+    return reply({"encoder": asdict(call.ports.syncs.at_work()), "projects": states})
 
 
 def _task(call: Call, project_id: int) -> TaskStatus:
@@ -156,5 +157,11 @@ def _state(status: ProjectStatus, progress: Progress | None) -> Mapping[str, obj
         "task": status.task,
         "waiting_seconds": status.waiting_seconds,
         "waiting_for": status.waiting_for,
-        "encoder": {"id": status.encoder_id, "current": current, "total": total},
+        "encoder": {
+            "id": status.encoder_id,
+            "at_work": status.encoder_at_work,
+            "current": current,
+            "total": total,
+            "remaining_seconds": progress and progress.remaining_seconds,
+        },
     }

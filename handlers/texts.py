@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handlers.errors import NotYet
 from state.errors import Inconsistent
 from state.model import Vectors
-from state.ports import Encoder
+from state.ports import TextEncoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +31,10 @@ class TextCache:
         self._size = size
         self._known: OrderedDict[tuple[str, str], EncodedText] = OrderedDict()
 
-    async def encode(self, encoder: Encoder, encoder_id: str, texts: Sequence[str]) -> list[EncodedText]:
+    async def encode(self, encoder: TextEncoder, encoder_id: str, texts: Sequence[str]) -> list[EncodedText]:
         """Encode texts with exactly that encoder.
 
-        :raises NotYet: when the encoder at work is another one, or became another meanwhile
+        :raises Unavailable: when it cannot be asked
         :raises Rejected: when a text means nothing to it
         """
         known = {text: self._known[key] for text in texts if (key := (encoder_id, text)) in self._known}
@@ -50,10 +49,8 @@ class TextCache:
         return [known[text] for text in texts]
 
 
-async def _ask(encoder: Encoder, encoder_id: str, texts: Sequence[str]) -> Mapping[str, EncodedText]:
-    _same_encoder(encoder, encoder_id)
-    answer = await encoder.encode_texts(texts)
-    _same_encoder(encoder, encoder_id)
+async def _ask(encoder: TextEncoder, encoder_id: str, texts: Sequence[str]) -> Mapping[str, EncodedText]:
+    answer = await encoder.encode_texts_as(encoder_id, texts)
     if len(answer.vectors) != len(texts) or not np.isfinite(answer.vectors).all():
         raise Inconsistent("the encoder's vectors are not those of the texts")
     ignored = answer.ignored or ((),) * len(texts)
@@ -61,12 +58,3 @@ async def _ask(encoder: Encoder, encoder_id: str, texts: Sequence[str]) -> Mappi
         text: EncodedText(vector, words)
         for text, vector, words in zip(texts, answer.vectors, ignored, strict=True)
     }
-
-
-def _same_encoder(encoder: Encoder, encoder_id: str) -> None:
-    if encoder.id != encoder_id:
-        raise NotYet(
-            encoder.kind,
-            f"Texts cannot be searched now: the images were encoded by {encoder_id},"
-            f" and the encoder at work is {encoder.id or 'not recognised yet'}.",
-        )

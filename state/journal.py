@@ -28,6 +28,11 @@ CREATE TABLE IF NOT EXISTS quarantine (
     path TEXT NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, since REAL NOT NULL,
     PRIMARY KEY (encoder_id, image_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS quarantine_by_content ON quarantine (encoder_id, content);
+CREATE TABLE IF NOT EXISTS unhashed (
+    encoder_id TEXT NOT NULL, image_id INTEGER NOT NULL, updated_at TEXT NOT NULL,
+    PRIMARY KEY (encoder_id, image_id)) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS released AFTER DELETE ON quarantine BEGIN
+    DELETE FROM unhashed WHERE encoder_id = old.encoder_id AND image_id = old.image_id; END;
 CREATE TABLE IF NOT EXISTS held (
     project_id INTEGER NOT NULL, image_id INTEGER NOT NULL, since REAL NOT NULL,
     cancelled INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (project_id, image_id)) WITHOUT ROWID;
@@ -205,6 +210,25 @@ class SqliteJournal:
             "SELECT content, reason FROM quarantine WHERE encoder_id = ? AND since > ?"
             " AND content IN (SELECT value FROM json_each(?))",
             *(encoder_id, since, json.dumps(list(contents))),
+        )
+        return dict(rows)
+
+    async def date_quarantine(self, encoder_id: str, updated_at: Mapping[int, str]) -> None:
+        """Remember at which `updated_at` of theirs images without a hash were set aside."""
+        await self._each(
+            "INSERT OR REPLACE INTO unhashed VALUES (?, ?, ?)",
+            ((encoder_id, image_id, time) for image_id, time in updated_at.items()),
+        )
+
+    async def quarantined_images(
+        self, encoder_id: str, updated_at: Mapping[int, str], since: float
+    ) -> Mapping[int, str]:
+        """Map those of these images set aside after `since`, at this `updated_at`, to the reason."""
+        rows = await self._rows(
+            "SELECT image_id, reason FROM json_each(?) AS asked"
+            " JOIN unhashed ON image_id = CAST(asked.key AS INTEGER) AND updated_at = asked.value"
+            " JOIN quarantine USING (encoder_id, image_id) WHERE encoder_id = ? AND since > ?",
+            *(json.dumps(dict(updated_at)), encoder_id, since),
         )
         return dict(rows)
 

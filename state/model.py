@@ -265,12 +265,16 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a project's latest sync is: `current` of `total` images are fresh or dealt with."""
+    """How far a project's latest sync is: `current` of `total` images are fresh or dealt with.
+
+    :param remaining_seconds: how long the rest takes at the pace so far; ``None`` while that is unknown
+    """
 
     project_id: int
     total: int
     current: int
     status: TaskStatus
+    remaining_seconds: float | None = None
 
 
 class Start(StrEnum):
@@ -286,6 +290,8 @@ class ProjectStatus:
     """Where a project stands, derived from the store and the latest pass.
 
     :param oldest_stale_seconds: age of the oldest image known to be stale; 0 when none is
+    :param encoder_id: the encoder that answers for it
+    :param encoder_at_work: the one its fresh vectors are of; it takes over when it is complete
     :param waiting_seconds: how long the project has waited for a retry; ``None`` when it is not waiting
     :param waiting_for: why it waits
     """
@@ -298,9 +304,55 @@ class ProjectStatus:
     held_removals: int
     task: TaskStatus
     encoder_id: str
+    encoder_at_work: str
     waiting_seconds: float | None = None
     waiting_for: str | None = None
     gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderStatus:
+    """An encoder of the catalogue.
+
+    :param at_work: whether vectors are made by it now
+    :param pinned: whether a person wants it to answer, whoever is at work
+    :param projects: how many it answers for
+    :param images: how many it has a vector of
+    """
+
+    id: str
+    kind: str
+    dimension: int
+    at_work: bool
+    pinned: bool
+    projects: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """The encoder that vectors are made by now.
+
+    :param id: ``None`` while nobody has been recognised
+    :param hint: how to get a better one, where there is one
+    """
+
+    id: str | None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderAddress:
+    """Where an encoder is asked.
+
+    :param name: without secrets
+    :param encoder_id: who answers there; ``None`` while nobody knows
+    :param problem: why nothing is asked there; ``None`` when it works
+    """
+
+    name: str
+    encoder_id: str | None
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True)

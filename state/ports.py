@@ -6,15 +6,18 @@ failures are listed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from state.model import (
+    AtWork,
     Embedding,
+    EncoderAddress,
     EncoderRecord,
+    EncoderStatus,
     Hit,
     ImageRef,
     Matrix,
@@ -33,6 +36,9 @@ from state.model import (
     Vectors,
     Within,
 )
+
+Reserve = Callable[[int], Awaitable[None]]
+"""Wait until so many bytes may be held: all of a picture, what was reserved for it before included."""
 
 
 class Source(Protocol):
@@ -71,9 +77,11 @@ class Source(Protocol):
         :raises Inconsistent: at the latest after the last page, when the listing was not whole
         """
 
-    async def fetch(self, image: ImageRef) -> Picture:
+    async def fetch(self, image: ImageRef, reserve: Reserve) -> Picture:
         """Fetch a picture's bytes.
 
+        :param reserve: awaited before bytes are read, with how many they will be as far as that is known,
+            and again with more when there are more
         :raises Rejected: when it is too large, or no longer what was listed in kind
         :raises Inconsistent: when it went, or has other bytes, since it was listed
         """
@@ -119,6 +127,16 @@ class Encoder(Protocol):
 
     async def close(self) -> None:
         """Release what is held."""
+
+
+class TextEncoder(Protocol):
+    """What reads texts for the vectors of any encoder that can still be asked."""
+
+    async def encode_texts_as(self, encoder_id: str, texts: Sequence[str]) -> TextEmbeddings:
+        """Encode texts by exactly that encoder.
+
+        :raises Rejected: when a text means nothing to it
+        """
 
 
 class Store(Protocol):
@@ -240,6 +258,14 @@ class Journal(Protocol):
     ) -> Mapping[str, str]:
         """Map those of `contents` set aside after `since` to the reason."""
 
+    async def date_quarantine(self, encoder_id: str, updated_at: Mapping[int, str]) -> None:
+        """Remember at which `updated_at` of theirs images without a hash were set aside."""
+
+    async def quarantined_images(
+        self, encoder_id: str, updated_at: Mapping[int, str], since: float
+    ) -> Mapping[int, str]:
+        """Map those of these images set aside after `since`, at this `updated_at`, to the reason."""
+
     async def quarantined(
         self, encoder_id: str, project_id: int | None = None, after: int = 0, limit: int = 1000
     ) -> list[Quarantined]:
@@ -354,6 +380,28 @@ class Syncs(Protocol):
 
     async def cancel_removals(self, project_id: int, image_ids: Collection[int] | None) -> int:
         """Keep what a held removal would take; return how many."""
+
+    def searched(self, project_id: int, encoder_id: str) -> Progress | None:
+        """Hear that somebody searches a project by the vectors of that encoder.
+
+        Where another is at work, the project comes first among those that wait for it, and how far it is
+        is returned; ``None`` where that is the encoder at work.
+        """
+
+    def at_work(self) -> AtWork:
+        """Return the encoder that vectors are made by."""
+
+    async def encoders(self) -> list[EncoderStatus]:
+        """Return every encoder there are vectors of."""
+
+    def encoder_addresses(self) -> list[EncoderAddress]:
+        """Return where encoders are asked."""
+
+    async def use_encoder(self, encoder_id: str | None) -> int:
+        """Have an encoder answer for all it has vectors of; ``None``: whoever is at work. Return how many.
+
+        :raises Invisible: when there is no such encoder
+        """
 
     async def health(self) -> Mapping[str, str]:
         """Return ``healthy`` or ``unhealthy: …`` for every check of ``/health``."""

@@ -24,8 +24,20 @@ VENDORS: dict[str, set[str]] = {
     "supervisely": {"daemon/platform/client.py"},
     "httpx": {"daemon/platform/client.py"},
     "watchfiles": {"daemon/folder/watch.py"},
-    "PIL": {"daemon/pictures.py", "daemon/folder/samples.py"},
-    "typer": {"daemon/__main__.py"},
+    "PIL": {
+        "daemon/pictures.py",
+        "daemon/folder/samples.py",
+        "daemon/encoders/clip_documents.py",
+        "daemon/encoders/onnx.py",
+    },
+    "typer": {"daemon/__main__.py", "daemon/model_commands.py"},
+    "fastembed": {"daemon/encoders/onnx.py"},
+    "onnxruntime": {"daemon/encoders/onnx.py"},
+    "huggingface_hub": set(),
+    "grpc": {"daemon/encoders/clip_grpc.py", "state/stores/qdrant_errors.py"},
+    "google": {"daemon/encoders/clip_messages.py"},
+    "clip_client": set(),
+    "jina": set(),
     "prometheus_client": {"handlers/metrics.py"},
 }
 """Each vendor and the only modules that may import it."""
@@ -153,7 +165,7 @@ def test_a_fault_without_a_test_is_noticed() -> None:
 
 
 def test_importing_the_daemon_loads_nothing_slow() -> None:
-    slow = {"sklearn", "scipy", "supervisely", "clip_client"}
+    slow = {"sklearn", "scipy", "supervisely", "grpc", "google", "fastembed", "onnxruntime", "qdrant_client"}
     script = f"import sys, daemon.wiring; print(sorted({slow!r} & sys.modules.keys()))"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stdout.strip() == "[]"

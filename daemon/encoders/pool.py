@@ -10,24 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from daemon.breaker import Breaker
 from daemon.encoders import canary
+from daemon.encoders.soundness import SERVICE, encode_soundly
+from daemon.turns import Lane
 from state.errors import Rejected, Unavailable
 from state.model import Pixels, TextEmbeddings, Vectors
 from state.ports import Encoder
-
-SERVICE = "clip"
 
 PAUSES = (0.2, 0.4)
 """Seconds before a call that failed is made again; one that fails once more leaves its member out."""
 
 CANARY_SECONDS = 60.0
 """Longest that the canaries may take, for a server that loads its model first."""
-
-UNIT_TOLERANCE = 1e-3
-"""How far the length of a vector may be from one."""
 
 _Answer = TypeVar("_Answer")
 
@@ -89,11 +84,12 @@ class Member:
         self.problem = None if encoder_id else "it runs another model"
         self.breaker.succeeded()
 
-    def leave_out(self, problem: Unavailable) -> None:
-        """Ask it nothing until its canaries are good again."""
+    def leave_out(self, problem: Unavailable) -> bool:
+        """Ask it nothing until its canaries are good again; return whether the reason is news."""
+        before, self.problem = self.problem, problem.problem.removeprefix(f"{self.name}: ")
         self.encoder_id = None
-        self.problem = problem.problem
         self.breaker.failed(problem.retry_after)
+        return self.problem != before
 
     async def _persistently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         self.under_way += 1
@@ -118,6 +114,7 @@ class Pool:
     :param picture_side: longest side in pixels of the pictures they want
     :ivar id: the encoder at work; stays while all its members are away
     :ivar problem: why no members are known
+    :ivar lane: what texts go by, since somebody waits for them
     :ivar on_left_out: called when a member is left out, for somebody to see after it
     """
 
@@ -127,6 +124,7 @@ class Pool:
         self.id: str | None = None
         self.dimension: int | None = None
         self.problem: str | None = None
+        self.lane = Lane()
         self.on_left_out: Callable[[], None] = lambda: None
 
     def work_as(self, encoder_id: str, dimension: int) -> None:
@@ -147,14 +145,8 @@ class Pool:
 
         async def ask(member: Member) -> Vectors:
             member.owes = True
-            try:
-                vectors = await member.encode_images(pictures)
-                member.owes = True  # again: it may have been vouched for while it was at this
-                check_vectors(vectors, len(pictures), dimension)
-            except Rejected as problem:
-                if len(pictures) == 1:
-                    await _blame(member, dimension, problem)
-                raise
+            vectors = await encode_soundly(member, pictures, dimension)
+            member.owes = True  # again: it may have been vouched for while it was at this
             return vectors
 
         return await self._ask(self.id, self.at_work, ask)
@@ -172,9 +164,10 @@ class Pool:
         :raises Rejected: when a text means nothing to it
         :raises Unavailable: when nobody who is that encoder can be asked
         """
-        return await self._ask(
-            encoder_id, lambda: self._known_as(encoder_id), lambda member: member.encode_texts(texts)
-        )
+        with self.lane.urgent():
+            return await self._ask(
+                encoder_id, lambda: self._known_as(encoder_id), lambda member: member.encode_texts(texts)
+            )
 
     async def close(self) -> None:
         """Close every member."""
@@ -215,28 +208,3 @@ class Pool:
             return Unavailable(SERVICE, f"the encoder {encoder_id} cannot be asked now")
         waits = [one.breaker.wait() for one in self.members if one.problem]
         return Unavailable(SERVICE, self.describe_absence(), min(waits, default=None))
-
-
-async def _blame(member: Member, dimension: int | None, problem: Rejected) -> None:
-    """Return if the member takes its canaries, so that the picture is to blame.
-
-    :raises Unavailable: when it rejects them too
-    """
-    canaries = canary.pictures()[: member.batch_size]
-    try:
-        check_vectors(await member.encode_images(canaries), len(canaries), dimension)
-    except Rejected:
-        raise Unavailable(SERVICE, f"rejects its canaries too: {problem}") from problem
-
-
-def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:
-    """Return if these are `count` finite unit vectors of the dimension.
-
-    :raises Rejected: when they are anything else
-    """
-    if vectors.shape != (count, dimension):
-        raise Rejected(f"the encoder answered shape {vectors.shape}, not {(count, dimension)}")
-    if not np.isfinite(vectors).all():
-        raise Rejected("the encoder answered a vector that is not finite")
-    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max(initial=0) > UNIT_TOLERANCE:
-        raise Rejected("the encoder answered a vector that is not of unit length")

@@ -31,6 +31,7 @@ from daemon.pictures import content_hash
 from state.errors import Inconsistent, Unavailable
 from state.journal import SqliteJournal
 from state.model import FULL, ImageRef, Picture, Project, Scope
+from state.ports import Reserve
 
 PAGE = 2_000
 """Images per page of a listing."""
@@ -142,7 +143,7 @@ class FolderSource:
             for start in range(0, len(mine), PAGE):
                 yield mine[start : start + PAGE]
 
-    async def fetch(self, image: ImageRef) -> Picture:
+    async def fetch(self, image: ImageRef, reserve: Reserve) -> Picture:
         """Read a picture's bytes.
 
         :raises Rejected: when the file is too large or may not be read
@@ -151,7 +152,10 @@ class FolderSource:
         known = await self._journal.run(listing.paths_among, BEFORE_ALL, 1, image_ids=[image.id])
         if not known:
             raise Inconsistent("the file is gone since it was listed")
-        data = await self._in_thread(self._folder.read, known[0][1], self._max_bytes)
+        path = known[0][1]
+        if entry := await self._in_thread(self._folder.look, path):
+            await reserve(min(entry.stamp.size, self._max_bytes + 1))  # no more is ever read
+        data = await self._in_thread(self._folder.read, path, self._max_bytes)
         content = await self._in_thread(content_hash, data)
         if content != image.content:
             await self._journal.run(listing.doubt, image.id)

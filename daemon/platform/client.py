@@ -104,10 +104,17 @@ class Client:
         :raises UnknownCaller, Invisible: when the token is unknown, or may not see what is asked for
         :raises Rejected: when the server does not accept the body
         """
+        return await self._tried(method, body, TRIES if repeatable else 1, lambda response: response.json())
+
+    async def post_text(self, method: str, body: Body) -> str:
+        """Call a method that answers in plain text, once, and return that; raises as `post` does."""
+        return str(await self._tried(method, body, 1, lambda response: response.text))
+
+    async def _tried(self, method: str, body: Body, tries: int, read: Callable[[Any], Any]) -> Any:
         pause = FIRST_PAUSE
-        for last in (*[False] * (TRIES - 1 if repeatable else 0), True):
+        for last in (*[False] * (tries - 1), True):
             try:
-                return await self._once(method, body)
+                return await self._once(method, body, read)
             except Unavailable as problem:
                 if last or (problem.retry_after or 0.0) > LONGEST_PAUSE:
                     raise
@@ -115,7 +122,7 @@ class Client:
                 pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("a last try either answers or raises")
 
-    async def _once(self, method: str, body: Body) -> Any:
+    async def _once(self, method: str, body: Body, read: Callable[[Any], Any]) -> Any:
         self._refuse_cookies()
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -127,7 +134,7 @@ class Client:
                     raise_error=True,
                     timeout=CALL_SECONDS,
                 )
-            return response.json()
+            return read(response)
         except self._http.HTTPStatusError as error:
             raise _failure(method, error.response) from error
         except (self._http.RequestError, TimeoutError) as error:

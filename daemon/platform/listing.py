@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from daemon.platform.client import Client, rows_of
+from daemon.platform.watermark import Watermark
 from state.errors import Inconsistent, Rejected
 from state.model import ImageRef
 
@@ -21,6 +22,8 @@ IDS_AT_ONCE = 500
 """Images asked for by id in one call."""
 
 Row = Mapping[str, Any]
+
+Filter = Mapping[str, Any]
 
 
 async def whole_project(client: Client, project_id: int) -> AsyncIterator[list[ImageRef]]:
@@ -38,15 +41,29 @@ async def whole_project(client: Client, project_id: int) -> AsyncIterator[list[I
         if counted is not None and listed < counted and listed < await count(client, project_id):
             raise Inconsistent(f"{listed} images of {counted} listed")
     except Rejected:
-        async for page in _by_token(client, project_id):
+        async for page in _by_token(client, project_id, []):
             yield page
 
 
-async def changed_since(client: Client, project_id: int, mark: str) -> AsyncIterator[list[ImageRef]]:
-    """List the images whose ``updatedAt`` is at or past a mark the server itself gave."""
-    past = {"field": "updatedAt", "operator": "gte", "value": mark}
-    async for page, _ in _by_keyset(client, project_id, [past]):
-        yield page
+async def changed_since(client: Client, project_id: int, mark: Watermark) -> AsyncIterator[list[ImageRef]]:
+    """List the images whose `updatedAt` is at or past a watermark, save those known to have that very time.
+
+    Of known images nothing but a later time tells that they changed; so they, whose ids come first, are
+    asked for by that, and the others by the watermark's own time.
+    """
+    try:
+        if mark.known:
+            async for page, _ in _by_keyset(client, project_id, [_at_or_past(mark.later)]):
+                known = [image for image in page if image.id <= mark.known]
+                if known:
+                    yield known
+                if len(known) < len(page):
+                    break
+        async for page, _ in _by_keyset(client, project_id, [_at_or_past(mark.time)], mark.known):
+            yield page
+    except Rejected:
+        async for page in _by_token(client, project_id, [_at_or_past(mark.time)]):
+            yield page
 
 
 async def some_images(client: Client, project_id: int, ids: Collection[int]) -> AsyncIterator[list[ImageRef]]:
@@ -73,13 +90,12 @@ async def count(client: Client, project_id: int) -> int:
 
 
 async def _by_keyset(
-    client: Client, project_id: int, filters: list[dict[str, Any]]
+    client: Client, project_id: int, filters: list[Filter], last: int = 0
 ) -> AsyncIterator[tuple[list[ImageRef], int]]:
-    """Yield pages, each with how many images the server counted from there on.
+    """Yield pages above the id `last`, each with how many images the server counted from there on.
 
     :raises Rejected: when this server cannot list so
     """
-    last = 0
     while True:
         above = {"field": "id", "operator": "gt", "value": last}
         answer = await _page(client, project_id, [*filters, above], PER_PAGE)
@@ -99,9 +115,9 @@ async def _by_keyset(
             return
 
 
-async def _by_token(client: Client, project_id: int) -> AsyncIterator[list[ImageRef]]:
+async def _by_token(client: Client, project_id: int, filters: list[Filter]) -> AsyncIterator[list[ImageRef]]:
     """Read a listing whose order the server chooses; all of it is held, then sorted."""
-    body = {**_body(project_id, [], PER_PAGE), "pagination_mode": "token"}
+    body = {**_body(project_id, filters, PER_PAGE), "pagination_mode": "token"}
     images: list[ImageRef] = []
     after, total = None, 0
     while True:
@@ -119,12 +135,16 @@ async def _by_token(client: Client, project_id: int) -> AsyncIterator[list[Image
         yield ordered[start : start + PER_PAGE]
 
 
-async def _page(client: Client, project_id: int, filters: list[dict[str, Any]], per_page: int) -> Row:
+async def _page(client: Client, project_id: int, filters: list[Filter], per_page: int) -> Row:
     answer: Row = await client.post("images.list", _body(project_id, filters, per_page))
     return answer
 
 
-def _body(project_id: int, filters: list[dict[str, Any]], per_page: int) -> dict[str, Any]:
+def _at_or_past(time: str) -> Filter:
+    return {"field": "updatedAt", "operator": "gte", "value": time}
+
+
+def _body(project_id: int, filters: list[Filter], per_page: int) -> dict[str, Any]:
     return {
         "projectId": project_id,
         "filter": filters,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from daemon.platform.client import Client, rows_of
+from daemon.platform.watermark import Watermark, moved
 from state.errors import Inconsistent, Invisible
 from state.model import FULL, ImageRef, Scope
 from state.ports import Journal
@@ -71,14 +72,14 @@ class News:
     async def noting(
         self, project_id: int, pages: AsyncIterator[list[ImageRef]]
     ) -> AsyncIterator[list[ImageRef]]:
-        """Pass a listing on, and once it has ended well keep its latest ``updatedAt`` as the watermark."""
-        latest = await self._journal.watermark(_updated(project_id)) or ""
-        before = latest
+        """Pass a listing on, and once it has ended well keep what it came to as the watermark."""
+        before = await self._journal.watermark(_updated(project_id)) or ""
+        mark = Watermark.read(before)
         async for page in pages:
-            latest = max(latest, *(image.updated_at for image in page))
+            mark = mark.past(page)
             yield page
-        if latest != before:
-            await self._journal.set_watermark(_updated(project_id), latest)
+        if str(mark) != before:
+            await self._journal.set_watermark(_updated(project_id), str(mark))
 
     async def _events(self, team_id: int) -> Mapping[int, Scope]:
         name = f"activity of team {team_id}"
@@ -91,7 +92,7 @@ class News:
             )
             return dict.fromkeys(self._projects, FULL)
         if mark:
-            body["filter"].append({"field": "date", "operator": ">=", "value": _earlier(mark)})
+            body["filter"].append({"field": "date", "operator": ">=", "value": moved(mark, -OVERLAP)})
         events: set[Event] = set()
         whole = True
         try:
@@ -122,11 +123,6 @@ def _scopes(events: Iterable[Event]) -> Mapping[int, Scope]:
         project_id: FULL if 0 in ids else Scope().merge(Scope(ids=frozenset(ids)))
         for project_id, ids in found.items()
     }
-
-
-def _earlier(mark: str) -> str:
-    moment = datetime.fromisoformat(mark) - OVERLAP
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _one_of(field: str, values: Collection[str]) -> Mapping[str, Any]:

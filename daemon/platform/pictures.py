@@ -13,6 +13,7 @@ import aiohttp
 from daemon.pictures import content_hash
 from state.errors import Inconsistent, Rejected, Unavailable
 from state.model import ImageRef, Picture
+from state.ports import Reserve
 
 SERVICE = "source"
 
@@ -59,9 +60,10 @@ class Pictures:
         """The routes whose vectors are to be made again."""
         return frozenset({PREVIEW, ORIGINAL} if self._imgproxy else {ORIGINAL})
 
-    async def fetch(self, image: ImageRef) -> Picture:
+    async def fetch(self, image: ImageRef, reserve: Reserve) -> Picture:
         """Fetch a picture by the best route that works.
 
+        :param reserve: as `Source.fetch` has it
         :raises Unavailable: when no route answers now
         :raises Inconsistent: when the server has no such picture by any route
         :raises Rejected: when it is too large, or on a host that is not allowed
@@ -69,7 +71,7 @@ class Pictures:
         problem: Unavailable | Inconsistent | None = None
         for route, url in self._routes(image.path):
             try:
-                data = await self._get(url)
+                data = await self._get(url, reserve)
             except (Unavailable, Inconsistent) as error:
                 # A server that has a picture by no route at all is only believed when all say so.
                 problem = problem if isinstance(problem, Unavailable) else error
@@ -94,21 +96,26 @@ class Pictures:
             yield PREVIEW, f"{self._server}/previews/{RESIZED}{parts.path}"
         yield ORIGINAL, url if linked else f"{self._server}{path}"
 
-    async def _get(self, url: str) -> bytes:
+    async def _get(self, url: str, reserve: Reserve) -> bytes:
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status in (404, 410):
                     raise Inconsistent("the picture is not there")
                 if response.status != 200:
                     raise Unavailable(SERVICE, f"a picture: status {response.status}")
+                await self._admit(response.content_length or 0, reserve)
                 data = bytearray()
                 async for block in response.content.iter_chunked(1 << 16):
+                    await self._admit(len(data) + len(block), reserve)
                     data += block
-                    if len(data) > self._max_bytes:
-                        raise Rejected(f"over the limit of {self._max_bytes} bytes")
                 return bytes(data)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(SERVICE, f"a picture: {type(error).__name__}") from error
+
+    async def _admit(self, size: int, reserve: Reserve) -> None:
+        if size > self._max_bytes:
+            raise Rejected(f"over the limit of {self._max_bytes} bytes")
+        await reserve(size)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -16,9 +16,10 @@ from daemon.platform import listing
 from daemon.platform.client import Client
 from daemon.platform.news import News
 from daemon.platform.pictures import Pictures
+from daemon.platform.watermark import Watermark
 from state.errors import Inconsistent, Invisible, Rejected, Unavailable, UnknownCaller
 from state.model import FULL, NOTHING, ImageRef, Picture, Project, Scope
-from state.ports import Journal
+from state.ports import Journal, Reserve
 
 log = structlog.get_logger()
 
@@ -131,16 +132,16 @@ class PlatformSource:
         if scope.full:
             return self._news.noting(project_id, listing.whole_project(self._client, project_id))
         if scope.since is not None:
-            changed = listing.changed_since(self._client, project_id, scope.since)
-            return self._news.noting(project_id, changed)
+            mark = Watermark.read(scope.since)
+            return self._news.noting(project_id, listing.changed_since(self._client, project_id, mark))
         return listing.some_images(self._client, project_id, scope.ids)
 
-    async def fetch(self, image: ImageRef) -> Picture:
+    async def fetch(self, image: ImageRef, reserve: Reserve) -> Picture:
         """Fetch a picture by the best route that works.
 
         :raises Rejected, Inconsistent: as `Pictures.fetch`
         """
-        return await self._pictures.fetch(image)
+        return await self._pictures.fetch(image, reserve)
 
     async def changes(self) -> AsyncIterator[Mapping[int, Scope]]:
         """Ask the platform for news, again and again."""

@@ -67,6 +67,26 @@ async def test_quarantine_is_asked_by_content_and_by_age(journal: Journal) -> No
     assert await journal.quarantined_contents("e", set(), 0) == {}
 
 
+async def test_quarantine_of_images_without_a_hash_is_asked_by_their_time_and_by_age(
+    journal: Journal,
+) -> None:
+    await journal.quarantine("e", [bad(1, since=NOW), bad(2, since=NOW - 100), bad(3)])
+    await journal.date_quarantine("e", {1: "old", 2: "t"})
+    await journal.date_quarantine("e", {1: "t"})
+    asked = {1: "t", 2: "t", 3: "t", 4: "t"}
+    assert await journal.quarantined_images("e", asked, NOW - 50) == {1: "broken"}
+    assert await journal.quarantined_images("e", {1: "old"}, NOW - 50) == {}
+    assert await journal.quarantined_images("other", asked, 0) == {}
+
+
+async def test_the_time_of_an_image_is_forgotten_with_its_release(journal: Journal) -> None:
+    await journal.quarantine("e", [bad(1), bad(2)])
+    await journal.date_quarantine("e", {1: "t", 2: "t"})
+    await journal.release(1, {1})
+    await journal.quarantine("e", [bad(1)])
+    assert await journal.quarantined_images("e", {1: "t", 2: "t"}, 0) == {2: "broken"}
+
+
 async def test_a_failed_retry_starts_the_time_anew(journal: Journal) -> None:
     await journal.quarantine("e", [bad(1, since=NOW)])
     await journal.quarantine("e", [bad(1, since=NOW + 9)])

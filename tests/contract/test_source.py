@@ -107,6 +107,10 @@ async def listed(place: Place, name: str, scope: Scope = FULL) -> dict[str, Imag
     return {image.name: image for image in images}
 
 
+async def unbounded(size: int) -> None:
+    """There is room for everything."""
+
+
 def only(*images: ImageRef) -> Scope:
     return Scope(ids=frozenset(image.id for image in images))
 
@@ -182,7 +186,7 @@ async def test_ids_are_the_same_after_a_restart(place: Place) -> None:
 
 async def test_a_fetched_picture_is_what_was_listed(place: Place) -> None:
     image = (await listed(place, "cats"))["a.jpg"]
-    picture = await place.source.fetch(image)
+    picture = await place.source.fetch(image, unbounded)
     assert picture.data == b"cats a.jpg"
     assert picture.content == content_hash(picture.data)
     assert picture.route
@@ -192,25 +196,38 @@ async def test_a_picture_that_changed_since_it_was_listed_is_not_taken_for_it(pl
     image = (await listed(place, "cats"))["a.jpg"]
     place.write("cats", "a.jpg", b"something else")
     if image.content is None:
-        assert (await place.source.fetch(image)).content == content_hash(b"something else")
+        assert (await place.source.fetch(image, unbounded)).content == content_hash(b"something else")
         return
     with pytest.raises(Inconsistent):
-        await place.source.fetch(image)
+        await place.source.fetch(image, unbounded)
     again = (await listed(place, "cats"))["a.jpg"]
-    assert (await place.source.fetch(again)).data == b"something else"
+    assert (await place.source.fetch(again, unbounded)).data == b"something else"
 
 
 async def test_a_picture_that_is_gone_cannot_be_fetched(place: Place) -> None:
     image = (await listed(place, "cats"))["a.jpg"]
     place.remove("cats", "a.jpg")
     with pytest.raises(Inconsistent):
-        await place.source.fetch(image)
+        await place.source.fetch(image, unbounded)
+
+
+async def test_room_is_made_for_all_of_a_picture_before_it_is_read(place: Place) -> None:
+    image = (await listed(place, "cats"))["a.jpg"]
+    sizes = []
+
+    async def change_meanwhile(size: int) -> None:
+        sizes.append(size)
+        place.write("cats", "a.jpg", b"cats B.jpg")
+
+    with pytest.raises(Inconsistent):
+        await place.source.fetch(image, change_meanwhile)
+    assert max(sizes) == len(b"cats a.jpg")
 
 
 async def test_a_picture_that_is_too_large_is_rejected(place: Place) -> None:
     place.write("cats", "large.jpg", b"x" * 1_001)
     with pytest.raises(Rejected, match="1000"):
-        await place.source.fetch((await listed(place, "cats"))["large.jpg"])
+        await place.source.fetch((await listed(place, "cats"))["large.jpg"], unbounded)
 
 
 async def test_while_the_source_is_away_nothing_is_concluded(place: Place) -> None:
@@ -223,7 +240,7 @@ async def test_while_the_source_is_away_nothing_is_concluded(place: Place) -> No
         with pytest.raises((Unavailable, Inconsistent)):
             [page async for page in place.source.images(cats.id, scope)]
     with pytest.raises((Unavailable, Inconsistent)):
-        await place.source.fetch(before["a.jpg"])
+        await place.source.fetch(before["a.jpg"], unbounded)
     place.come_back()
     assert await listed(place, "cats") == before
 

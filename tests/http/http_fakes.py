@@ -11,9 +11,12 @@ import numpy as np
 from state.errors import Inconsistent, Invisible, NotInPlan, Rejected, Unavailable, UnknownCaller
 from state.model import (
     Action,
+    AtWork,
     Change,
     Embedding,
+    EncoderAddress,
     EncoderRecord,
+    EncoderStatus,
     Hit,
     ImageRef,
     Matrix,
@@ -99,9 +102,11 @@ class FakeEncoder:
         self.images_encoded = 0
         self.failure: Exception | None = None
 
-    async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+    async def encode_texts_as(self, encoder_id: str, texts: Sequence[str]) -> TextEmbeddings:
         if self.failure:
             raise self.failure
+        if encoder_id != self.id:
+            raise Unavailable("clip", f"the encoder {encoder_id} cannot be asked now")
         self.asked += texts
         rows, ignored = [], []
         for text in texts:
@@ -190,6 +195,9 @@ class FakeSyncs:
     )
     failure: Exception | None = None
     hang: bool = False
+    working: str = "fake_8_1"
+    pinned: str | None = None
+    favoured: list[int] = field(default_factory=list)
 
     async def start(self, project_id: int, image_ids: Collection[int] | None, force: bool) -> Start:
         if self.failure:
@@ -230,6 +238,25 @@ class FakeSyncs:
         if self.failure:
             raise self.failure
         return [s for s in self.statuses if project_id in (None, s.project.id)]
+
+    def searched(self, project_id: int, encoder_id: str) -> Progress | None:
+        self.favoured.append(project_id)
+        return self.board.get(project_id) if encoder_id != self.working else None
+
+    def at_work(self) -> AtWork:
+        return AtWork(self.working, "a better one: buy it")
+
+    async def encoders(self) -> list[EncoderStatus]:
+        return [EncoderStatus(self.working, "fake", DIMENSION, True, self.pinned == self.working, 2, 5)]
+
+    def encoder_addresses(self) -> list[EncoderAddress]:
+        return [EncoderAddress("grpc://clip:51000", self.working, None)]
+
+    async def use_encoder(self, encoder_id: str | None) -> int:
+        if encoder_id not in (None, self.working):
+            raise Invisible("there is no such encoder")
+        self.pinned = encoder_id
+        return 2
 
     def mark(self, project_id: int, scope: Scope) -> None:
         self.marked[project_id] = scope
@@ -281,7 +308,9 @@ class FaultyStore(MemoryStore):
 
 
 def status_of(project: Project, **changes: object) -> ProjectStatus:
-    status = ProjectStatus(project, 4, 1, 12.5, 2, 3, TaskStatus.RUNNING, "fake_8_1", 3.0, "clip: away")
+    status = ProjectStatus(
+        project, 4, 1, 12.5, 2, 3, TaskStatus.RUNNING, "fake_8_1", "fake_8_2", 3.0, "clip: away"
+    )
     return replace(status, **changes)
 
 

@@ -44,6 +44,8 @@ def wrong_values(field: str) -> Iterator[Any]:
         yield from ["text", "true", 7, 1, 0, {"a": 1}, [True]]
     elif field in {"scoring", "method", "sampling_method", "clustering_method"}:
         yield from ["no such one", 7, True, {"a": 1}, ["random"], "x" * 5000]
+    elif field == "encoder_id":
+        yield from [7, True, {"a": 1}, ["a"], "x" * 101]
     elif field == "threshold":
         yield from ["text", True, {"a": 1}, [0.5], -1.01, 1.01, 10**30]
     else:
@@ -134,6 +136,8 @@ BROKEN = {
 async def test_a_broken_body_is_400_for_every_route(client: Client, name: str) -> None:
     for route in POSTS:
         answer = await client.raw(route.path.replace("{project_id}", "1"), BROKEN[name])
+        if "project_id" not in route.takes.model_fields and name == "deep state":
+            continue  # what means nothing to a route is not looked at
         if "{" in route.path and name in ("deep state", "long digits"):
             continue  # the project is in the path
         assert client.status == 400, answer

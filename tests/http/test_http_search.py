@@ -206,14 +206,28 @@ async def test_a_disabled_project_is_left_alone(client: Client, world: World, pa
 async def test_with_another_model_at_work_texts_wait_and_images_are_searched(
     client: Client, world: World
 ) -> None:
-    world.encoder.id = "fake_8_2"
-    world.syncs.board[CATS] = Progress(CATS, 10, 7, TaskStatus.RUNNING)
+    world.encoder.id = world.syncs.working = "fake_8_2"
+    world.syncs.board[CATS] = Progress(CATS, 10, 7, TaskStatus.RUNNING, 180.0)
     answer = await client.post("/search", {"project_id": CATS, "prompt": "red"})
     assert client.status == 503
-    assert client.headers["Retry-After"]
+    assert client.headers["Retry-After"] == "180"
     assert "7 of 10" in answer["message"]
+    assert "about 3 minutes" in answer["message"]
     assert await client.post("/search", {"project_id": CATS, "by_image_ids": [101]})
     assert client.status == 200
+    assert set(world.syncs.favoured) == {CATS}
+
+
+async def test_an_operator_sees_the_encoders_and_goes_back_to_one(client: Client, world: World) -> None:
+    found = await client.get("/encoders")
+    assert found["encoders"][0]["id"] == "fake_8_1"
+    assert found["addresses"][0]["name"] == "grpc://clip:51000"
+    answer = await client.post("/encoders/use", {"encoder_id": "fake_8_1"})
+    assert (answer["count"], world.syncs.pinned) == (2, "fake_8_1")
+    await client.post("/encoders/use", {"encoder_id": "unknown"})
+    assert client.status == 404
+    await client.post("/encoders/use", {})
+    assert world.syncs.pinned is None
 
 
 async def test_too_many_images_to_search_by_name_the_setting(opened: Opener) -> None:

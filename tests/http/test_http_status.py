@@ -93,7 +93,13 @@ async def test_status_says_where_projects_stand_the_stalest_first(client: Client
     assert [state["project_id"] for state in answer["projects"]] == [CATS, DOGS]
     [cats] = (await client.get("/status?project_id=cats"))["projects"]
     assert cats["waiting_for"] == "clip: away"
-    assert cats["encoder"] == {"id": "fake_8_1", "current": 4, "total": 5}
+    assert cats["encoder"] == {
+        "id": "fake_8_1",
+        "at_work": "fake_8_2",
+        "current": 4,
+        "total": 5,
+        "remaining_seconds": None,
+    }
     await client.get("/status?project_id=999")
     assert client.status == 404
 

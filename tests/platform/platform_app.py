@@ -50,7 +50,7 @@ class TinyEncoder:
 
     kind, id, dimension = "tiny", ENCODER, DIMENSION
 
-    async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+    async def encode_texts_as(self, encoder_id: str, texts: Sequence[str]) -> TextEmbeddings:
         return TextEmbeddings(np.eye(1, DIMENSION, dtype=np.float32).repeat(len(texts), axis=0))
 
 
@@ -80,6 +80,9 @@ class TinySyncs:
 
     def progress(self) -> Mapping[int, Progress]:
         return {number: Progress(number, 2, 1, TaskStatus.RUNNING) for number in self.project_ids}
+
+    def searched(self, project_id: int, encoder_id: str) -> Progress | None:
+        return None
 
     async def up_to_date(self, project_id: int) -> bool | None:
         return True

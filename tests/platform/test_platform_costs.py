@@ -42,7 +42,6 @@ async def embedded(running: Running, images: int, links: int = 0) -> int:
     """Make a project, put vectors into the store as if they had been made, and have it followed."""
     world = running.emulator.world
     project_id = await asyncio.to_thread(world.project, "large", images=images, enabled=False)
-    world.label(world.image_ids(project_id)[:1])  # so that not all of them are the latest that moved
     if links:
         world.add_links(world.dataset_ids(project_id)[0], count=links)
     store, encoder = running.parts.store, running.parts.encoder
@@ -100,6 +99,33 @@ async def test_a_sweep_with_nothing_to_do_costs_the_pages_of_one_listing(running
     }
 
 
+async def surveyed(running: Running) -> None:
+    running.parts.surveys.want()
+    await asyncio.sleep(0.3)
+    await at_rest(running)
+
+
+@LARGE
+async def test_a_survey_after_a_bulk_import_lists_none_of_it(running: Running, size: int) -> None:
+    await embedded(running, size)
+    running.emulator.counters.clear()
+    await surveyed(running)
+    assert asked(running) == {"projects.list.all": 1, "images.list": 1 + 2}
+    assert running.emulator.counters.rows["images.list"] == 3, "those of the small project"
+
+
+async def test_an_image_written_later_at_the_time_of_a_bulk_import_is_found(
+    running: Running, world: World
+) -> None:
+    project_id = await embedded(running, 2_500)
+    running.emulator.counters.clear()
+    (late,) = world.add(world.dataset_ids(project_id)[0], logged=False)
+    world.images[late].updated_at = world.images[world.image_ids(project_id)[0]].updated_at
+    await surveyed(running)
+    assert (running.encoded, await running.stored(project_id)) == (4, 2_501)
+    assert running.emulator.counters.rows["images.list"] == 3 + 1
+
+
 @LARGE
 async def test_one_changed_image_costs_a_handful_of_calls_and_no_listing(
     running: Running, world: World, size: int
@@ -120,9 +146,7 @@ async def test_one_labelled_image_costs_one_call(running: Running, world: World,
     running.emulator.counters.clear()
     world.label(world.image_ids(project_id)[size // 2 : size // 2 + 1])
     await at_rest(running)
-    running.parts.surveys.want()
-    await asyncio.sleep(0.3)
-    await at_rest(running)
+    await surveyed(running)
     assert asked(running).total() <= 5
     assert running.emulator.counters.rows["images.list"] <= 10
     assert running.encoded == 3
@@ -140,9 +164,7 @@ async def test_labelling_a_thousand_images_costs_no_encoding_and_the_flags_do_no
     running.emulator.counters.clear()
     world.label(world.image_ids(project_id))
     await at_rest(running)
-    running.parts.surveys.want()
-    await asyncio.sleep(0.3)
-    await at_rest(running)
+    await surveyed(running)
     await running.sweep()
     assert running.encoded == 3
     assert running.emulator.counters.calls["remote"] == 200

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_network
+from statistics import median
 from typing import Any
 
 import pytest
+from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from platform_app import Listener, TinyEncoder, TinyMatrices, TinySource, TinySyncs, filled_store
 from platform_emulator import Emulator, Fault, World
 from platform_emulator.fixtures import AsUser
+from platform_time import HandClock
 
 from daemon.platform.callers import Callers
 from daemon.platform.client import Client
+from daemon.platform.rights import DENIED_SECONDS
 from handlers.app import create_app
 from handlers.auth import Access
 from handlers.parts import Ports
-from handlers.routes import ROUTES, Reach
+from handlers.projects import ASKED_AT_ONCE
+from handlers.routes import ROUTES, Reach, Route
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")
 
 NOWHERE = 999
+ROUND_TRIP, PAIRS = 0.02, 25
+TIMED_ALWAYS = {"/embeddings", "/search", "/task_status", "/quarantine"}
 OWN = "the-daemon's-auth-token"
 ELSEWHERE = Access(OWN, (ip_network("192.0.2.0/24"),))
 OF_A_PROJECT = [
@@ -48,6 +56,13 @@ class Daemon:
     def address(self) -> str:
         return str(self.http.make_url("")).rstrip("/")
 
+    async def ask_about(self, route: Route, number: int, token: str) -> ClientResponse:
+        """Ask a route of one project about the project of that number."""
+        named = {"project_id": number, "task_id": number, **FIELDS}
+        asked = {"params": {"project_id": number}} if route.method == "GET" else {"json": named}
+        path = route.path.replace("{project_id}", str(number))
+        return await self.http.request(route.method, path, headers={"x-api-key": token}, **asked)
+
     async def post(self, path: str, body: object = None, **more: Any) -> tuple[int, Any]:
         response = await self.http.post(path, json=body, **more)
         return response.status, await response.json()
@@ -66,10 +81,10 @@ def hidden(world: World) -> int:
 
 @pytest.fixture
 async def daemon(
-    client: Client, world: World, project: int, hidden: int, access: Access
+    client: Client, world: World, project: int, hidden: int, access: Access, clock: HandClock
 ) -> AsyncIterator[Daemon]:
     store = await filled_store(world, [project, hidden])
-    source, syncs, platform = TinySource(world), TinySyncs([project, hidden]), Callers(client)
+    source, syncs, platform = TinySource(world), TinySyncs([project, hidden]), Callers(client, clock)
     ports = Ports(source, store, TinyMatrices(store), TinyEncoder(), syncs, platform)
     async with TestClient(TestServer(create_app(ports, access=access))) as http:
         yield Daemon(http, source, syncs)
@@ -167,15 +182,12 @@ async def test_server_address_in_a_body_is_never_contacted(
 
 @pytest.mark.parametrize("route", OF_A_PROJECT, ids=lambda route: route.path)
 async def test_a_hidden_project_is_answered_as_one_that_does_not_exist(
-    daemon: Daemon, emulator: Emulator, anna: str, hidden: int, route: Any
+    daemon: Daemon, emulator: Emulator, anna: str, hidden: int, route: Route
 ) -> None:
     seen = []
     for number in (hidden, NOWHERE):
         emulator.counters.clear()
-        path = route.path.replace("{project_id}", str(number))
-        named = {"project_id": number, "task_id": number, **FIELDS}
-        asked = {"params": {"project_id": number}} if route.method == "GET" else {"json": named}
-        response = await daemon.http.request(route.method, path, headers={"x-api-key": anna}, **asked)
+        response = await daemon.ask_about(route, number, anna)
         headers = {name.lower(): value for name, value in response.headers.items()}
         del headers["x-request-id"], headers["date"]
         body = (await response.text()).replace(str(number), "N")
@@ -186,6 +198,29 @@ async def test_a_hidden_project_is_answered_as_one_that_does_not_exist(
     assert daemon.source.asked == 0
     assert emulator.world.collections == {}
     assert daemon.syncs.started == []
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        pytest.param(route, marks=[] if route.path in TIMED_ALWAYS else pytest.mark.nightly, id=route.path)
+        for route in OF_A_PROJECT
+    ],
+)
+async def test_a_hidden_project_takes_as_long_as_one_that_does_not_exist(
+    daemon: Daemon, emulator: Emulator, clock: HandClock, anna: str, hidden: int, route: Route
+) -> None:
+    emulator.faults.add(Fault("*", "latency", times=None, seconds=ROUND_TRIP))
+    seconds: dict[int, list[float]] = {hidden: [], NOWHERE: []}
+    for pair in range(PAIRS):
+        clock.advance(DENIED_SECONDS)
+        for number in sorted(seconds, reverse=bool(pair % 2)):
+            started = time.perf_counter()
+            await (await daemon.ask_about(route, number, anna)).read()
+            seconds[number].append(time.perf_counter() - started)
+    typical = {number: median(taken) for number, taken in seconds.items()}
+    assert min(typical.values()) > ROUND_TRIP, "neither is answered without asking"
+    assert abs(typical[hidden] - typical[NOWHERE]) < ROUND_TRIP / 2
 
 
 @pytest.mark.parametrize(
@@ -306,6 +341,44 @@ async def test_progress_of_all_projects_is_of_those_the_caller_may_read(
 ) -> None:
     status, answer = await daemon.post("/processing_progress", {"api_token": anna})
     assert (status, list(answer["progress"])) == (200, [str(project)])
+
+
+async def test_about_many_projects_the_platform_is_asked_a_few_at_once(
+    daemon: Daemon, emulator: Emulator, world: World, anna: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [world.project(f"project {one}") for one in range(40)]
+    for number in numbers[1:]:
+        world.grant(anna, number)
+    daemon.syncs.project_ids = numbers
+    asking, most, authorise = 0, 0, Callers.authorise
+
+    async def counted(self: Callers, token: str, project_id: int) -> None:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        try:
+            await authorise(self, token, project_id)
+        finally:
+            asking -= 1
+
+    monkeypatch.setattr(Callers, "authorise", counted)
+    emulator.faults.add(Fault("*", "latency", times=None, seconds=0.05))
+    started = time.perf_counter()
+    _, answer = await daemon.post("/processing_progress", {"api_token": anna})
+    one_after_the_other = 2 * 0.05 * len(numbers)
+    assert time.perf_counter() - started < one_after_the_other / 2
+    assert list(map(int, answer["progress"])) == numbers[1:]
+    assert most == ASKED_AT_ONCE
+
+
+async def test_a_platform_in_trouble_is_asked_no_further(
+    daemon: Daemon, emulator: Emulator, world: World, anna: str
+) -> None:
+    daemon.syncs.project_ids = [world.project(f"project {one}") for one in range(40)]
+    emulator.faults.add(Fault("projects.info", "status", times=None, status=429, retry_after=30))
+    status, _ = await daemon.post("/processing_progress", {"api_token": anna})
+    assert status == 503
+    assert emulator.counters.calls["projects.info"] <= 2 * ASKED_AT_ONCE
 
 
 async def test_a_wrong_token_is_401_where_there_is_no_progress_to_show(daemon: Daemon) -> None:

@@ -123,6 +123,21 @@ async def test_a_listing_that_is_not_whole_removes_nothing(
     assert status.held_removals == (20 if kind == "empty" else 0)
 
 
+async def test_a_listing_that_never_adds_up_is_told_in_the_status(
+    running: Running, world: World, first: int
+) -> None:
+    running.emulator.faults.add(Fault("images.list", "early_end", times=None, keep=0.4))
+    running.parts.surveys.want_sweep()
+
+    async def waits() -> str | None:
+        (status,) = await running.parts.controller.status(first)
+        return status.waiting_for
+
+    await running.until(waits)
+    assert "images are counted, and none is listed" in (await waits() or "")
+    assert (await running.stored(first), running.removed) == (20, 0)
+
+
 async def test_a_project_without_ai_search_is_left_alone(running: Running, world: World, first: int) -> None:
     quiet = world.project("quiet", images=5, enabled=False)
     await running.sweep()

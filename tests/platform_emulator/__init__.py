@@ -5,6 +5,7 @@ talks to it unmodified.
 wrong by ``emulator.faults`` and reads what something cost from ``emulator.counters``.
 """
 
+from .clip_app import ClipApp
 from .clock import Clock
 from .emulator import Emulator
 from .faults import Fault, Faults
@@ -12,4 +13,4 @@ from .pictures import Painted, hash_of
 from .tables import Rules
 from .world import World
 
-__all__ = ["Clock", "Emulator", "Fault", "Faults", "Painted", "Rules", "World", "hash_of"]
+__all__ = ["ClipApp", "Clock", "Emulator", "Fault", "Faults", "Painted", "Rules", "World", "hash_of"]

@@ -131,13 +131,17 @@ def session_token(world: World, caller: User, body: Body) -> str:
     """Return the token, plain text, under which ``/net/`` leads to a service."""
     token = world.service_token(text(body, "slug"))
     if token not in world.services:
-        raise Refused(404, "Not found", message="No session of this application is running")
+        if (status := world.rules.no_session_status) == 200:
+            return ""
+        raise Refused(status, "Not found", message="No session of this application is running")
     return token
 
 
 def task_info(world: World, caller: User, body: Body) -> dict[str, Any]:
     task_id = identifier(body, "id")
     url = world.apps.get(task_id)
+    if task_id in world.ended_tasks:
+        return {"id": task_id, "type": "app", "status": "finished", "settings": {}, "meta": {}}
     if url is None:
         raise Refused(404, "Not found", message=f"Task {task_id} not found")
     token = world.register_service(f"task {task_id}", url)

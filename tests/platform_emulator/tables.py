@@ -23,6 +23,7 @@ class Rules:
 
     denied_status: int = 403
     unknown_token_status: int = 401
+    no_session_status: int = 404
     per_page: int = 500
     max_per_page: int = 1000
     keyset_allowed: bool = True
@@ -58,6 +59,8 @@ class Tables:
         self.events: list[Event] = []
         self.apps: dict[int, str] = {}
         self.services: dict[str, str] = {}
+        self.starts: Counter[str] = Counter()
+        self.ended_tasks: set[int] = set()
         self.ai_search: str | None = None
         self._ids = {
             "user": count(21),
@@ -196,4 +199,4 @@ class Tables:
         return self.link_of(image) or f"{self.address}{self.storage_path(image.content)}"
 
     def service_token(self, slug: str) -> str:
-        return hashlib.sha256(f"session of {slug}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"session {self.starts[slug]} of {slug}".encode()).hexdigest()[:32]

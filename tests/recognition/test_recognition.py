@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -7,7 +8,7 @@ from recognition_world import Server, World, picture
 
 from daemon.recognition import ABSENT_SECONDS, BUSY_CHECK_SECONDS, CHECK_SECONDS, GRACE_SECONDS
 from state.errors import Inconsistent, Unavailable
-from state.model import Embedding, StoredImage, Within
+from state.model import Embedding, StoredImage, TextEmbeddings, Within
 
 AWAY = Unavailable("clip", "refused")
 
@@ -287,6 +288,26 @@ async def test_a_name_that_stands_for_other_vectors_is_refused() -> None:
     impostor.servers[0].id = "palette-24-1"
     with pytest.raises(Inconsistent, match="palette-24-1"):
         await impostor.round()
+
+
+async def test_a_model_being_swapped_while_it_is_asked_gets_no_id() -> None:
+    world = World(Server())
+    await world.round()
+    server = world.servers[0]
+    encode_texts = server.encode_texts
+
+    async def swapped(texts: Sequence[str]) -> TextEmbeddings:
+        server.seed = 2
+        return await encode_texts(texts)
+
+    server.encode_texts = swapped
+    server.seed = 1
+    await world.round(BUSY_CHECK_SECONDS)
+    await world.round(CHECK_SECONDS)
+    server.encode_texts = encode_texts
+    await world.round(31)
+    assert [record.id for record in await world.store.encoders()] == ["clip-24-1", "clip-24-2"]
+    assert world.pool.id == "clip-24-2"
 
 
 async def test_rounds_go_on_by_themselves() -> None:

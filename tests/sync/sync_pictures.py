@@ -12,6 +12,7 @@ from hashlib import blake2b
 import numpy as np
 from PIL import Image
 
+from daemon.encoders.soundness import encode_soundly
 from daemon.pictures import content_hash, decode
 from state.errors import Rejected, Unavailable
 from state.model import Pixels, TextEmbeddings, Vectors
@@ -79,6 +80,7 @@ class FakeEncoder:
     :ivar sickness: what befalls every call until it is cured
     :ivar batches: the numbers of the pictures of every call, canaries left out
     :ivar encoded: how often each content was encoded well
+    :ivar most_at_once: how many calls it had to answer at the same time
     """
 
     kind = "fake"
@@ -93,6 +95,7 @@ class FakeEncoder:
         self.sickness: Distortion | Exception | None = None
         self.batches: list[list[int]] = []
         self.encoded: Counter[str] = Counter()
+        self.most_at_once = self._at_once = 0
         self.on_encode: Callable[[Collection[str]], None] = lambda contents: None
 
     async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
@@ -102,7 +105,12 @@ class FakeEncoder:
             self.batches.append(numbers)
             self.on_encode(contents)
         fault = self.faults.pop(0) if self.faults else self.sickness
-        await asyncio.sleep(self.seconds)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self._at_once -= 1
         if isinstance(fault, Exception):
             raise fault
         if any(number >= POISONOUS for number in numbers):
@@ -118,6 +126,23 @@ class FakeEncoder:
 
     async def close(self) -> None:
         pass
+
+
+class Sound:
+    """The encoder as the pool has it: every answer is looked at."""
+
+    def __init__(self, encoder: FakeEncoder) -> None:
+        self.kind, self.dimension = encoder.kind, encoder.dimension
+        self.batch_size, self.picture_side = encoder.batch_size, encoder.picture_side
+        self.encode_texts, self.close = encoder.encode_texts, encoder.close
+        self._encoder = encoder
+
+    @property
+    def id(self) -> str | None:
+        return self._encoder.id
+
+    async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
+        return await encode_soundly(self._encoder, pictures, self.dimension)
 
 
 def not_finite(vectors: Vectors) -> Vectors:

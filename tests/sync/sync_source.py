@@ -12,6 +12,7 @@ from sync_pictures import content_of
 
 from state.errors import Inconsistent, Unavailable
 from state.model import FULL, ImageRef, Picture, Project, Scope
+from state.ports import Reserve
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class FakeSource:
         if fault or (listed != whole and not self.proves_absence):
             raise Inconsistent(f"{listed} images listed of {whole}")
 
-    async def fetch(self, image: ImageRef) -> Picture:
+    async def fetch(self, image: ImageRef, reserve: Reserve) -> Picture:
         await self._answer("fetch")
         if image.id in self.unreachable:
             raise Unavailable("source", "time-out")
@@ -184,6 +185,7 @@ class FakeSource:
         content = content_of(file.data)
         if self.proves_absence and content != image.content:
             raise Inconsistent("changed since it was listed")
+        await reserve(len(file.data))
         return Picture(file.data, content, "fake")
 
     async def changes(self) -> AsyncIterator[Mapping[int, Scope]]:

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
-from sync_pictures import DIMENSION, FakeEncoder, content_of, vector_of
+from sync_pictures import DIMENSION, FakeEncoder, Sound, content_of, vector_of
 from sync_source import FakeSource
 from sync_store import FaultyStore
 from sync_time import InlineExecutor
 
 from daemon.board import Board
 from daemon.controller import Controller
+from daemon.encoders.pool import Pool
+from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
 from daemon.pipeline import Limits, Pipeline
 from daemon.removals import Removals
 from daemon.surveys import Surveys
+from daemon.switch import Switch
 from daemon.sync import Sync
+from daemon.turns import Lane
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
 from state.journal import SqliteJournal
-from state.model import FULL, EncoderRecord, Scope
+from state.model import FULL, EncoderRecord, Matrix, Scope, Within
 
 LOOKS_AT_ONCE = 2
+
+KEEP_SECONDS = 3600.0
 
 Kept = dict[int, tuple[str, str, int, str]]
 """Content, name, dataset and path of each image of a project."""
@@ -53,26 +60,34 @@ class Daemon:
             asyncio.sleep,
             self.metrics.images_removed.inc,
         )
+        self.epochs = Epochs(epoch)
         self.pipeline = Pipeline(
             source,
-            encoder,
+            Sound(encoder),
             store,
             journal,
+            self.epochs,
             InlineExecutor(),
-            Limits(fetches=4, batches=2),
+            replace(world.limits, batch=max(world.limits.batch, encoder.batch_size)),
             loop.time,
             world.now,
             failpoints,
             lambda outcome: self.metrics.encoder_batches.labels(outcome).inc(),
+            world.lane,
         )
-        shared = source, store, encoder, journal
+        pool = Pool("fake", encoder.batch_size, encoder.picture_side)
+        pool.work_as(world.collection, DIMENSION)
+        self.switch = Switch(encoder, store, world, journal, KEEP_SECONDS, world.now)
         self.sync = Sync(
-            *(*shared, self.pipeline, self.removals, self.worklist, board),
-            *(self.metrics, failpoints, world.now, epoch),
+            *(source, store, encoder, journal, self.pipeline, self.removals, self.worklist, board),
+            *(self.metrics, failpoints, world.now, self.epochs, self.switch),
         )
-        self.surveys = Surveys(source, store, journal, self.sync, self.worklist, board, world.now)
+        self.surveys = Surveys(
+            source, store, journal, self.epochs, self.switch, self.worklist, board, world.now
+        )
         self.controller = Controller(
-            *(*shared, self.sync, self.surveys, self.removals, self.worklist, board, self.metrics, loop.time)
+            *(source, store, pool, journal, self.sync, self.surveys, self.removals),
+            *(self.worklist, board, self.metrics, loop.time, self.epochs, self.switch),
         )
         eternal: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self.surveys.follow,
@@ -93,6 +108,7 @@ class Daemon:
 class World:
     """A source, a store, an encoder, a wall clock, and the daemon that runs among them.
 
+    :ivar limits: of the next life's pipeline; its batches may be as large as the encoder says at least
     :ivar ahead: seconds by which the wall clock is ahead of the loop's
     :ivar forced: whether encoding again what is stored was ever asked for
     :ivar violations: promises that were broken, as they were noticed
@@ -104,6 +120,8 @@ class World:
         self.store = FaultyStore()
         self.encoder = FakeEncoder()
         self.encoder.on_encode = self._note_encoding
+        self.limits = Limits(fetches=4, batches=2, batch=0)
+        self.lane = Lane()
         self.ahead = 1_700_000_000.0
         self.violations: list[str] = []
         self.forced = False
@@ -159,6 +177,12 @@ class World:
         for project_id in project_ids:
             self.daemon.controller.mark(project_id, FULL)
         await asyncio.sleep(seconds)
+
+    async def matrix(self, collection: str, within: Within) -> Matrix:
+        """The `Matrices` port, without a cache."""
+        blocks = [block async for block in self.store.vectors(collection, within)]
+        ids, dataset_ids, vectors = zip(*blocks, strict=True)
+        return Matrix(np.concatenate(ids), np.concatenate(dataset_ids), np.concatenate(vectors))
 
     def heal(self) -> None:
         """End every fault."""

@@ -83,7 +83,7 @@ def _credulous_diff(wanted: AsyncIterator[Any], *others: Any) -> AsyncIterator[A
 
 async def _remove_unseen(removals: Removals, proposal: Proposal) -> None:
     doomed: Iterable[int] = proposal.image_ids
-    await removals._store.remove(proposal.collection, proposal.project_id, list(doomed))
+    await removals._store.remove(proposal.collections[0], proposal.project_id, list(doomed))
 
 
 @BOTH

@@ -71,7 +71,8 @@ async def test_a_force_that_comes_while_a_forced_sync_runs_is_not_lost(
     await asyncio.sleep(1.5)
     await world.daemon.controller.start(1, None, force=True)
     await asyncio.sleep(20)
-    assert [*world.encoder.encoded.values()] == [3] * 12
+    in_flight = 4  # their answer comes after the second wish, and fulfils it
+    assert sorted(world.encoder.encoded.values()) == [2] * in_flight + [3] * (12 - in_flight)
 
 
 async def test_a_new_copy_of_a_forced_picture_is_made_again_too(world: World, images: list[int]) -> None:

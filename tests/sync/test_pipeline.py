@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import replace
+from math import log2
 
 import pytest
-from sync_pictures import away, picture
+from sync_pictures import away, broken, content_of, picture, poison
 from sync_world import World
 
-from state.model import TaskStatus
+from state.errors import Rejected
+from state.model import ImageRef, Picture, TaskStatus
+from state.ports import Reserve
 
 
 async def test_a_small_project_overtakes_a_large_one(world: World) -> None:
@@ -24,6 +29,128 @@ async def test_the_encoder_is_kept_busy_by_two_batches_at_once(world: World) -> 
     world.encoder.seconds = 1.0
     world.source.add_many(map(picture, range(80)))
     await world.look_at_all_of(1, seconds=10.5)
+    assert world.stored() == world.wanted()
+
+
+async def test_an_encoder_that_works_on_several_batches_at_once_is_given_more_and_larger_ones(
+    world: World,
+) -> None:
+    world.limits = replace(world.limits, batches=4, batch=16)
+    await world.restart()
+    world.encoder.seconds = 1.0
+    world.source.add_many(map(picture, range(2_000)))
+    await world.look_at_all_of(1, seconds=120)
+    assert world.stored() == world.wanted()
+    assert {4, 8, 16} <= {len(batch) for batch in world.encoder.batches}
+    assert world.encoder.most_at_once == 4
+
+
+async def test_the_pictures_being_fetched_are_bounded_by_their_volume(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, most, fetch = 0, 0, world.source.fetch
+
+    async def slow(image: ImageRef, reserve: Reserve) -> Picture:
+        nonlocal held, most
+        await reserve(40)
+        held += 40
+        most = max(most, held)
+        await asyncio.sleep(1)
+        held -= 40
+        return await fetch(image, reserve)
+
+    world.limits = replace(world.limits, fetch_bytes=100)
+    await world.restart()
+    monkeypatch.setattr(world.source, "fetch", slow)
+    world.source.add_many(map(picture, range(12)))
+    await world.look_at_all_of(1, seconds=7)
+    assert most == 80
+    assert world.stored() == world.wanted()
+
+
+async def test_room_is_given_back_whatever_becomes_of_the_picture(world: World) -> None:
+    world.limits = replace(world.limits, fetch_bytes=100)
+    await world.restart()
+    images = world.source.add_many([*map(picture, range(8)), *map(broken, range(8))])
+    world.source.unreachable.update(images[:4])
+    await world.sweep(60)
+    world.source.unreachable.clear()
+    await world.sweep(600)
+    assert world.stored() == world.wanted()
+    assert await world.quarantined() == world.unreadable()
+
+
+async def test_no_batch_starts_while_somebody_waits_for_a_search(world: World) -> None:
+    world.encoder.seconds = 1.0
+    world.source.add_many(map(picture, range(40)))
+    await world.look_at_all_of(1, seconds=1.2)
+    begun = len(world.encoder.batches)
+    with world.lane.urgent():
+        await asyncio.sleep(1.8)
+        assert len(world.encoder.batches) == begun
+    await asyncio.sleep(0.1)
+    assert len(world.encoder.batches) == begun + 2
+
+
+async def test_searches_without_end_do_not_starve_a_sync(world: World) -> None:
+    world.source.add_many(map(picture, range(40)))
+    with world.lane.urgent():
+        await world.sweep(60)
+    assert world.stored() == world.wanted()
+
+
+async def test_a_vector_belongs_to_the_epoch_in_which_its_answer_came(world: World) -> None:
+    world.encoder.seconds = 1.0
+    world.source.add_many(map(picture, range(8)))
+    await world.look_at_all_of(1)
+    began = world.daemon.epochs.current
+    world.daemon.epochs.current = began + 5
+    await asyncio.sleep(1)
+    assert {point.image.epoch for point in world.store.points(world.collection)} == {began + 5}
+
+
+async def test_what_an_encoder_answered_that_is_another_meanwhile_is_not_written(world: World) -> None:
+    world.encoder.seconds = 1.0
+    world.source.add_many(map(picture, range(8)))
+    await world.look_at_all_of(1)
+    known, world.encoder.id = world.encoder.id, "another-8"
+    await asyncio.sleep(0.6)
+    world.encoder.id = known
+    assert world.stored() == {}
+    await asyncio.sleep(60)
+    assert world.stored() == world.wanted()
+
+
+async def test_each_culprit_of_a_batch_is_found_and_the_others_are_encoded_once(world: World) -> None:
+    world.encoder.batch_size = 64
+    await world.restart()
+    bad = {3: 1, 4: 2, 40: 3, 63: 4}
+    world.source.add_many(poison(bad[one]) if one in bad else picture(one) for one in range(64))
+    await world.sweep()
+    assert world.stored() == world.wanted()
+    assert await world.quarantined() == world.unreadable()
+    assert len(world.encoder.batches) - 1 <= 2 * log2(64) * len(bad)
+    assert set(world.encoder.encoded.values()) == {1}
+
+
+async def test_nothing_is_condemned_when_the_canaries_fail_after_the_last_culprit(world: World) -> None:
+    world.encoder.batch_size = 16
+    await world.restart()
+    world.source.add_many([*map(picture, range(10)), poison(1), *map(picture, range(10, 14)), poison(2)])
+    encode = world.encoder.on_encode
+
+    def sicken(contents: Collection[str]) -> None:
+        encode(contents)
+        if contents == [content_of(poison(2))]:
+            world.encoder.on_encode = encode
+            world.encoder.faults += [Rejected("sick"), Rejected("sick")]
+
+    world.encoder.on_encode = sicken
+    await world.sweep(0.4)
+    assert world.encoder.on_encode is encode
+    assert await world.quarantined() == {}
+    await world.sweep(60)
+    assert await world.quarantined() == world.unreadable()
     assert world.stored() == world.wanted()
 
 

@@ -10,8 +10,10 @@ from sync_pictures import DISTORTIONS, Distortion, broken, content_of, picture, 
 from sync_world import World
 
 from state.model import ImageRef, Picture
+from state.ports import Reserve
 
 DAY = 24 * 3600.0
+WITHOUT_A_HASH = pytest.mark.parametrize("source", ["platform"], indirect=True)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,45 @@ async def test_it_is_left_alone_for_a_day_and_tried_again_then(world: World, bad
     await world.sweep(DAY / 2)
     await world.sweep()
     assert world.source.calls["fetch"] == 2, "the second trial begins another day"
+
+
+@WITHOUT_A_HASH
+@pytest.mark.parametrize("bad", [broken(1), poison(1)], ids=["torn", "poison"])
+async def test_one_without_a_hash_is_left_alone_for_a_day_too(world: World, bad: bytes) -> None:
+    world.source.add(bad, link=True)
+    await world.sweep()
+    (aside,) = await world.daemon.controller.quarantined(1, 10)
+    for _ in range(5):
+        await world.sweep(DAY / 6)
+    assert world.source.calls["fetch"] == 1
+    assert await world.daemon.controller.quarantined(1, 10) == [aside]
+    await asyncio.sleep(DAY / 6)
+    await world.sweep()
+    assert world.source.calls["fetch"] == 2
+
+
+@WITHOUT_A_HASH
+async def test_one_without_a_hash_is_tried_again_when_its_time_moves(world: World) -> None:
+    image = world.source.add(broken(1), link=True)
+    await world.sweep()
+    world.source.label(image)
+    await world.sweep()
+    assert world.source.calls["fetch"] == 2
+    await world.sweep()
+    assert world.source.calls["fetch"] == 2
+    world.source.replace(image, picture(1))
+    await world.sweep()
+    assert world.stored().keys() == {image}
+    assert await world.quarantined() == {}
+
+
+@WITHOUT_A_HASH
+async def test_a_person_may_have_one_without_a_hash_tried_again(world: World) -> None:
+    world.source.add(broken(1), link=True)
+    await world.sweep()
+    assert await world.daemon.controller.retry(1, None) == 1
+    await asyncio.sleep(0.5)
+    assert world.source.calls["fetch"] == 2
 
 
 async def test_it_is_left_alone_after_a_restart(world: World) -> None:
@@ -116,6 +157,7 @@ async def test_the_same_bad_bytes_elsewhere_are_set_aside_without_a_trial(world:
 
 async def test_a_rejected_batch_is_halved_until_the_culprit_stands_alone(world: World) -> None:
     world.encoder.batch_size = 16
+    await world.restart()
     world.source.add_many([*map(picture, range(11)), poison(1), *map(picture, range(11, 15))])
     await world.sweep()
     assert world.stored() == world.wanted()
@@ -185,9 +227,9 @@ async def test_a_download_that_comes_whole_the_next_time_is_embedded(
     world.source.add(picture(1))
     fetch = world.source.fetch
 
-    async def damaged(image: ImageRef) -> Picture:
+    async def damaged(image: ImageRef, reserve: Reserve) -> Picture:
         monkeypatch.setattr(world.source, "fetch", fetch)
-        return replace(await fetch(image), data=b"\xff\xd8\xff torn")
+        return replace(await fetch(image, reserve), data=b"\xff\xd8\xff torn")
 
     monkeypatch.setattr(world.source, "fetch", damaged)
     await world.sweep(300)

@@ -26,6 +26,10 @@ WITHIN = 2.0
 """Seconds in which a change must have become news."""
 
 
+async def unbounded(size: int) -> None:
+    """There is room for everything."""
+
+
 class World:
     """A folder, its source, and what may happen while the source waits for files to rest."""
 
@@ -389,7 +393,7 @@ async def test_names_that_are_no_text_are_listed_fetched_and_found_by_how_they_a
     odd = next(one for one in await world.source.survey() if one.name == "\\xff\n")
     (image,) = (await world.images(odd.id)).values()
     assert (image.name, image.path) == ("\\xfe 😀\n.jpg", "\\xff\n/\\xfe 😀\n.jpg")
-    assert (await world.source.fetch(image)).data == b"odd"
+    assert (await world.source.fetch(image, unbounded)).data == b"odd"
     assert await world.source.project("\\xff\n") == odd
     backslash = await world.source.project("\\xff")
     assert backslash is not None
@@ -404,9 +408,9 @@ async def test_bytes_that_changed_under_the_same_stamp_are_found_out_by_fetching
         patched.setattr(Folder, "content", lambda *_: "of a moment when the file could not be read")
         image = (await world.listed())["p/a.jpg"]
     with pytest.raises(Inconsistent):
-        await world.source.fetch(image)
+        await world.source.fetch(image, unbounded)
     again = (await world.listed(scope=ids([image])))["p/a.jpg"]
-    assert (await world.source.fetch(again)).content == content_hash(b"picture")
+    assert (await world.source.fetch(again, unbounded)).content == content_hash(b"picture")
 
 
 async def test_a_file_nobody_may_read_is_rejected_and_tried_again_when_that_changes(
@@ -417,11 +421,11 @@ async def test_a_file_nobody_may_read_is_rejected_and_tried_again_when_that_chan
         patched.setattr(os, "open", fail_for(os.fsencode(path), os.open, errno.EACCES))
         image = (await world.listed())["p/a.jpg"]
         with pytest.raises(Rejected):
-            await world.source.fetch(image)
+            await world.source.fetch(image, unbounded)
     path.chmod(0o600)
     again = (await world.listed())["p/a.jpg"]
     assert again.content != image.content
-    assert (await world.source.fetch(again)).data == b"picture"
+    assert (await world.source.fetch(again, unbounded)).data == b"picture"
 
 
 async def test_a_folder_with_very_many_files_is_read_and_listed_in_pages(

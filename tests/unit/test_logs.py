@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from daemon.logs import REDACTED, set_up
+from daemon.logs import MOST_HIDDEN, REDACTED, hide, set_up
 
 SECRET = 'pass"word/ü\\1'
 SPELLINGS = (SECRET, json.dumps(SECRET)[1:-1], repr(SECRET)[1:-1], quote(SECRET, safe=""), "pass", "word")
@@ -114,6 +114,43 @@ def test_a_secret_is_written_nowhere(log: Log, style: str) -> None:
     assert log.text.count(REDACTED) >= 10
     for spelling in SPELLINGS:
         assert spelling not in log.text
+
+
+def test_a_secret_that_came_up_later_is_hidden_from_then_on(log: Log) -> None:
+    log.set_up()
+    logger, later = structlog.get_logger(), "token/of a session="
+    hide(later)
+    hide("")
+    logger.info("found", url=f"http://host/net/{quote(later, safe='')}/post", token=later)
+    logger.info("asked", token=SECRET)
+    assert [event["token"] for event in log.events] == [REDACTED, REDACTED]
+    assert log.events[0]["url"] == f"http://host/net/{REDACTED}/post"
+
+
+def test_a_secret_that_begins_like_another_is_hidden_whole(log: Log) -> None:
+    log.set_up()
+    hide("session-of")
+    hide("session-of-anna")
+    structlog.get_logger().info("asked", token="session-of-anna")
+    assert log.events[0]["token"] == REDACTED
+
+
+def test_of_secrets_that_come_up_later_the_last_ones_are_kept(log: Log) -> None:
+    log.set_up()
+    tokens = [f"<token-{number}>" for number in range(2 * MOST_HIDDEN)]
+    for token in tokens:
+        hide(SECRET)
+        hide(token)
+        hide(token)
+    structlog.get_logger().info("asked", tokens=[SECRET, *tokens[-MOST_HIDDEN:]])
+    assert log.events[0]["tokens"] == [REDACTED] * (MOST_HIDDEN + 1)
+
+
+def test_hiding_before_anything_is_set_up_does_no_harm(log: Log) -> None:
+    hide("token")
+    log.set_up()
+    structlog.get_logger().info("asked", tokens="token")
+    assert log.events[0]["tokens"] == "token"
 
 
 def test_the_console_shows_no_local_variables(log: Log) -> None:

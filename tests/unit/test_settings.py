@@ -64,7 +64,7 @@ def test_what_is_no_number_in_range_is_refused_by_name(name: str, text: str) -> 
         ("REQUEST_SECONDS", "0"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
-        ("ENCODER", "clip"),
+        ("ENCODER", "clop"),
         ("SOURCE", "platform"),
         ("SEARCH_IMAGE_IDS", "both"),
         ("TRUSTED_NETWORKS", "10.0.0.0/40"),

@@ -1,0 +1,138 @@
+"""Switching encoders without darkness: which encoder answers for a project, and until when.
+
+A project is answered for by the encoder that its pointer names, whoever is at work. The pointer moves
+when all of the project has a vector of the encoder at work, and nothing speaks against these. What no
+pointer names any more is kept for a while, so that a person may go back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+
+from daemon.agreement import compare
+from state.errors import Inconsistent, Invisible
+from state.model import EncoderStatus, Within
+from state.ports import Encoder, Journal, Matrices, Store
+
+log = structlog.get_logger()
+
+
+class Switch:
+    """Moves pointers.
+
+    :param keep_seconds: how long an encoder's vectors are kept after the last project left it
+    :param now: seconds since the epoch, compared only with what this machine wrote down itself
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        store: Store,
+        matrices: Matrices,
+        journal: Journal,
+        keep_seconds: float,
+        now: Callable[[], float],
+    ) -> None:
+        self._encoder, self._store, self._matrices, self._journal = encoder, store, matrices, journal
+        self._keep_seconds = keep_seconds
+        self._now = now
+
+    async def answering(self, project_id: int, at_work: str | None) -> str | None:
+        """Return the encoder that answers for a project; for a new one that is the one at work."""
+        answering = (await self._store.pointers()).get(project_id)
+        if answering is None and at_work is not None:
+            await self._store.set_pointer(project_id, at_work)
+            return at_work
+        return answering
+
+    async def complete(self, project_id: int, encoder_id: str, images: int) -> None:
+        """Let the encoder answer for the project: it has made vectors of all its `images`.
+
+        :raises Inconsistent: when its vectors are too few, or not fit to answer
+        """
+        answering = (await self._store.pointers()).get(project_id)
+        if answering == encoder_id or await self._store.pinned() not in (None, encoder_id):
+            return
+        within = Within(project_id)
+        count = await self._store.count(encoder_id, within)
+        if count < images:
+            raise Inconsistent(f"{encoder_id} has {count} vectors of {images} images")
+        if answering is not None and answering in await self._known():
+            old = await self._matrices.matrix(answering, within)
+            new = await self._matrices.matrix(encoder_id, within)
+            random = np.random.default_rng(project_id)
+            agreement = await asyncio.to_thread(compare, old, new, random)
+            if agreement.problem:
+                raise Inconsistent(f"{encoder_id} does not take over from {answering}: {agreement.problem}")
+            log.info(
+                "project.switched",
+                project_id=project_id,
+                before=answering,
+                encoder=encoder_id,
+                images=count,
+                images_before=len(old.ids),
+                neighbours_shared=agreement.neighbours,
+            )
+        await self._store.set_pointer(project_id, encoder_id)
+
+    async def use(self, encoder_id: str | None) -> int:
+        """Have an encoder answer for every project it has vectors of, whoever is at work; return how many.
+
+        ``None``: whoever is at work takes over again, project by project.
+
+        :raises Invisible: when there is no such encoder
+        """
+        if encoder_id is not None and encoder_id not in await self._known():
+            raise Invisible(f"there is no encoder {encoder_id}")
+        await self._store.pin(encoder_id)
+        moved = 0
+        if encoder_id is not None:
+            pointers = await self._store.pointers()
+            for project_id in await self._store.projects(encoder_id):
+                if pointers.get(project_id) not in (None, encoder_id):
+                    await self._store.set_pointer(project_id, encoder_id)
+                    moved += 1
+        log.info("encoder.pinned", encoder=encoder_id, projects=moved)
+        return moved
+
+    async def retire(self) -> None:
+        """Forget the encoders that have not answered, nor been at work, for long enough."""
+        used = {self._encoder.id, await self._store.pinned(), *(await self._store.pointers()).values()}
+        for encoder_id in await self._known():
+            name = f"{encoder_id} unused since"
+            since = float(await self._journal.watermark(name) or 0)
+            if encoder_id in used or self._encoder.id is None:
+                if since:
+                    await self._journal.set_watermark(name, "")
+            elif not since:
+                await self._journal.set_watermark(name, str(self._now()))
+            elif self._now() - since >= self._keep_seconds:
+                await self._store.forget_encoder(encoder_id)
+                await self._journal.set_watermark(name, "")
+                log.info("encoder.forgotten", encoder=encoder_id)
+
+    async def status(self) -> list[EncoderStatus]:
+        """Return every encoder of the catalogue, the one at work first."""
+        pinned = await self._store.pinned()
+        answering = Counter((await self._store.pointers()).values())
+        found = [
+            EncoderStatus(
+                id=record.id,
+                kind=record.kind,
+                dimension=record.dimension,
+                at_work=record.id == self._encoder.id,
+                pinned=record.id == pinned,
+                projects=answering[record.id],
+                images=sum((await self._store.projects(record.id)).values()),
+            )
+            for record in await self._store.encoders()
+        ]
+        return sorted(found, key=lambda one: not one.at_work)
+
+    async def _known(self) -> set[str]:
+        return {record.id for record in await self._store.encoders()}
