@@ -89,7 +89,7 @@ class Daemon:
         pipeline = Pipeline(
             *(source, encoder, store, journal, epochs, threads, Limits(), clock, time.time, failpoints)
         )
-        switch = Switch(encoder, store, self, journal, 0.0, time.time)
+        switch = Switch(encoder, store, self, journal, threads, 0.0, time.time)
         sync = Sync(
             *(source, store, encoder, journal, pipeline, removals, self.worklist, board),
             *(metrics, failpoints, time.time, epochs, switch),

@@ -12,12 +12,13 @@ from daemon.board import Board
 from daemon.display import Undisplayed
 from daemon.encoders import models
 from daemon.encoders.pool import Pool
+from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
 from daemon.removals import Removals
 from daemon.surveys import Surveys
 from daemon.switch import Switch
 from daemon.sync import Sync
-from daemon.worklist import Worklist
+from daemon.worklist import LONGEST_RETRY, Worklist
 from handlers.metrics import Metrics
 from state.errors import EmbedsyncError, Inconsistent, Invisible, Unavailable
 from state.model import (
@@ -118,9 +119,7 @@ class Controller:
         except EmbedsyncError as problem:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
             self._display.ended(project_id, str(problem), worked=False)
-            retry_after = problem.retry_after if isinstance(problem, Unavailable) else None
-            service = problem.service if isinstance(problem, Unavailable) else None
-            self._worklist.failed(project_id, scope, str(problem), retry_after, service)
+            self._wait(project_id, scope, problem)
             log.warning("project.waits", project_id=project_id, problem=str(problem))
             return
         except Exception:  # the root of a look: a defect met in one project stops no other
@@ -133,10 +132,7 @@ class Controller:
         )
         self._display.ended(project_id, None, worked=bool(outcome.encoded or outcome.reused))
         if outcome.problem:
-            left = Scope(ids=frozenset(outcome.left))
-            self._worklist.failed(
-                project_id, left, str(outcome.problem), outcome.problem.retry_after, outcome.problem.service
-            )
+            self._wait(project_id, Scope(ids=frozenset(outcome.left)), outcome.problem)
         else:
             self._worklist.done(project_id)
             if outcome.left:
@@ -156,6 +152,15 @@ class Controller:
             left=len(outcome.left),
             seconds=round(seconds, 3),
         )
+
+    def _wait(self, project_id: int, scope: Scope, problem: EmbedsyncError) -> None:
+        """Put a project away until it may be tried again; one that waits for an encoder is woken for it."""
+        if not isinstance(problem, Unavailable):
+            self._worklist.failed(project_id, scope, str(problem))
+            return
+        absent = problem.service == SERVICE and not self._pool.at_work()
+        retry_after = LONGEST_RETRY if absent else problem.retry_after
+        self._worklist.failed(project_id, scope, str(problem), retry_after, problem.service)
 
     async def start(self, project_id: int, image_ids: Collection[int] | None, force: bool) -> Start:
         """Ask for a sync now, of the whole project or of some of its images."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import numpy as np
 import structlog
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 class Switch:
     """Moves pointers.
 
+    :param threads: where vectors are compared
     :param keep_seconds: how long an encoder's vectors are kept after the last project left it
     :param now: seconds since the epoch, compared only with what this machine wrote down itself
     """
@@ -35,10 +37,12 @@ class Switch:
         store: Store,
         matrices: Matrices,
         journal: Journal,
+        threads: Executor,
         keep_seconds: float,
         now: Callable[[], float],
     ) -> None:
         self._encoder, self._store, self._matrices, self._journal = encoder, store, matrices, journal
+        self._threads = threads
         self._keep_seconds = keep_seconds
         self._now = now
 
@@ -66,7 +70,8 @@ class Switch:
             old = await self._matrices.matrix(answering, within)
             new = await self._matrices.matrix(encoder_id, within)
             random = np.random.default_rng(project_id)
-            agreement = await asyncio.to_thread(compare, old, new, random)
+            loop = asyncio.get_running_loop()
+            agreement = await loop.run_in_executor(self._threads, compare, old, new, random)
             if agreement.problem:
                 raise Inconsistent(f"{encoder_id} does not take over from {answering}: {agreement.problem}")
             log.info(

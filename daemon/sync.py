@@ -6,11 +6,11 @@ Whatever happens in the middle, the next look starts from the two listings again
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from daemon.board import Board, Standing
+from daemon.comparing import Comparing
 from daemon.display import Undisplayed
 from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
@@ -18,11 +18,12 @@ from daemon.failpoints import Failpoints
 from daemon.outcome import Outcome, Written
 from daemon.pipeline import Pipeline
 from daemon.removals import Removals
+from daemon.sorting import Sorted, Sorting, to_encode, unhashed_of
 from daemon.switch import Switch
 from daemon.tending import Tending
 from daemon.worklist import Worklist
 from handlers.metrics import Metrics
-from state.changes import Step, compare, diff, reusable, reuse, suspicious
+from state.changes import reusable, suspicious
 from state.errors import Unavailable
 from state.journal import ForcedImages
 from state.model import (
@@ -35,15 +36,11 @@ from state.model import (
     Quarantined,
     Reason,
     Scope,
-    StoredImage,
 )
 from state.ports import Display, Encoder, Forced, Journal, Source, Store
 
 AT_ONCE = 256
 """Changes looked up and written together."""
-
-QUARANTINE_SECONDS = 24 * 3600.0
-"""How long a picture that cannot be encoded is left alone while its bytes stay the same."""
 
 HOLD_SECONDS = 60.0
 """How much later a second full listing must say the same before many images are removed at once."""
@@ -74,23 +71,6 @@ class _Pass:
     removals: array[int] = field(default_factory=lambda: array("q"))
     quarantined: set[int] = field(default_factory=set)
     unhashed: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sorted:
-    """Changes, cheapest way first: encodings are reuses where the store has the same bytes.
-
-    :param unreadable: changes whose picture is in quarantine, with the reason
-    :param found: what is reused, by content
-    """
-
-    changes: list[Change]
-    unreadable: list[tuple[Change, str]] = field(default_factory=list)
-    found: Mapping[str, Embedding] = field(default_factory=dict)
-
-    def of(self, action: Action) -> list[Change]:
-        """Return the changes of one kind."""
-        return [change for change in self.changes if change.action is action]
 
 
 class Sync:
@@ -124,6 +104,8 @@ class Sync:
         self._display = display or Undisplayed()
         self._epochs = epochs
         self._switch = switch
+        self._comparing = Comparing(source, store)
+        self._sorting = Sorting(store, journal, now)
 
     @property
     def collection(self) -> str:
@@ -145,7 +127,7 @@ class Sync:
             await self._look_without_encoder(project, scope)
         look = await self._begin(project, scope, self.collection)
         if look.tending and scope.full:
-            await self._tend_all(look.tending, project.id)
+            await self._comparing.tend_all(look.tending, project.id)
 
         def written(batch: Written) -> None:
             self._metrics.images_encoded.inc(batch.encoded)
@@ -156,7 +138,7 @@ class Sync:
             look.standing.current += len(batch.changes)
             look.standing.outdated -= sum(change.stored is not None for change in batch.changes)
             set_aside = (change for change in batch.changes if change.image_id not in batch.image_ids)
-            look.unhashed.update(_unhashed(set_aside))
+            look.unhashed.update(unhashed_of(set_aside))
 
         try:
             outcome = await self._pipeline.run(look.collection, self._encodings(look), written)
@@ -186,7 +168,7 @@ class Sync:
             return
         look = await self._begin(project, scope, collection)
         if look.tending and scope.full:
-            await self._tend_all(look.tending, project.id)
+            await self._comparing.tend_all(look.tending, project.id)
         async for _ in self._encodings(look):
             pass
         self._worklist.diffed(project.id)
@@ -201,10 +183,10 @@ class Sync:
         forced = ForcedImages(project=2**62) if force else await self._journal.forced(project.id)
         collection = self.collection
         contents: set[str] = set()
-        async for step in self._steps(project.id, scope, collection, forced):
+        async for step in self._comparing.steps(project.id, scope, collection, forced):
             plan.keep(step.fresh)
             for chunk in _chunks(step.changes):
-                parts = await self._sort(collection, chunk, forced)
+                parts = await self._sorting.sort(collection, chunk, forced)
                 plan.quarantined += len(parts.unreadable)
                 plan.add(_once_per_content(parts.changes, contents))
             yield plan
@@ -226,17 +208,9 @@ class Sync:
             standing=self._board.begin(project.id, total),
         )
 
-    async def _tend_all(self, tending: Tending, project_id: int) -> None:
-        wanted, stored = (
-            self._source.images(project_id, FULL),
-            self._store.scroll(tending.collection, project_id),
-        )
-        async for step in diff(wanted, stored, ForcedImages()):
-            await tending.take(step)
-
     async def _encodings(self, look: _Pass) -> AsyncIterator[Change]:
         """Carry out what needs no encoder, and yield what does; note removals for later."""
-        steps = self._steps(look.project.id, look.scope, look.collection, look.forced, look.tending)
+        steps = self._comparing.steps(look.project.id, look.scope, look.collection, look.forced, look.tending)
         async for step in steps:
             look.standing.current += step.fresh
             if step.unshown:
@@ -246,7 +220,7 @@ class Sync:
             look.stored += step.fresh + sum(change.stored is not None for change in step.changes)
             for chunk in _chunks(step.changes):
                 self._board.stale(look.standing)
-                parts = await self._sort(look.collection, chunk, look.forced)
+                parts = await self._sorting.sort(look.collection, chunk, look.forced)
                 # Of the others only the pictures will tell; most of them are as they were.
                 if any(change.reason is not Reason.UNKNOWN for change in parts.of(Action.ENCODE)):
                     self._display.began(look.project.id)
@@ -257,67 +231,6 @@ class Sync:
                     yield change
         if look.scope.full:
             look.standing.total = look.listed
-
-    async def _steps(
-        self,
-        project_id: int,
-        scope: Scope,
-        collection: str,
-        forced: Forced,
-        tending: Tending | None = None,
-    ) -> AsyncIterator[Step]:
-        routes = self._source.fallback_routes
-        if scope.full:
-            wanted, stored = self._source.images(project_id, FULL), self._store.scroll(collection, project_id)
-            async for step in diff(wanted, stored, forced, routes):
-                yield step
-            return
-        if scope.since is not None:
-            async for page in self._source.images(project_id, Scope(since=scope.since)):
-                ids = [image.id for image in page]
-                yield compare(page, await self._stored(collection, project_id, ids), forced, routes)
-                if tending:
-                    other = await self._stored(tending.collection, project_id, ids)
-                    await tending.take(compare(page, other, ForcedImages()))
-        asked = iter(sorted(scope.ids))
-        while chunk := frozenset(islice(asked, 8 * AT_ONCE)):
-            listing = self._source.images(project_id, Scope(ids=chunk))
-            images = [image async for page in listing for image in page]
-            yield compare(images, await self._stored(collection, project_id, chunk), forced, routes)
-            if tending:
-                other = await self._stored(tending.collection, project_id, chunk)
-                await tending.take(compare(images, other, ForcedImages()))
-
-    async def _stored(self, collection: str, project_id: int, ids: Collection[int]) -> list[StoredImage]:
-        proofs = await self._store.images(collection, ids)
-        return [proof for proof in proofs if proof.project_id == project_id]
-
-    async def _sort(self, collection: str, changes: list[Change], forced: Forced) -> _Sorted:
-        encodings = [change for change in changes if change.action is Action.ENCODE]
-        if not encodings:
-            return _Sorted(changes)
-        bad = await self._known_unreadable(collection, encodings)
-        unreadable = [(change, bad[change.image_id]) for change in encodings if change.image_id in bad]
-        others = [change for change in changes if change.image_id not in bad]
-        sought = {_to_encode(change) for change in others if reusable(change)}
-        found = await self._store.with_contents(collection, sought) if sought else {}
-        # A vector that is to be made again is no vector to copy.
-        outdated = {content for content, one in found.items() if forced.stale(one.image)}
-        others = [
-            replace(one, reason=Reason.FORCED) if reusable(one) and _to_encode(one) in outdated else one
-            for one in others
-        ]
-        return _Sorted(reuse(others, found), unreadable, found)
-
-    async def _known_unreadable(self, collection: str, encodings: Sequence[Change]) -> Mapping[int, str]:
-        """Map images whose picture is in quarantine, by its hash or else its `updated_at`, to the reason."""
-        since = self._now() - QUARANTINE_SECONDS
-        contents, unhashed = {_to_encode(change) for change in encodings} - {""}, _unhashed(encodings)
-        journal = self._journal
-        by_hash = await journal.quarantined_contents(collection, contents, since) if contents else {}
-        by_time = await journal.quarantined_images(collection, unhashed, since) if unhashed else {}
-        hashed = {one.image_id: by_hash[_to_encode(one)] for one in encodings if _to_encode(one) in by_hash}
-        return {**by_time, **hashed}
 
     async def _leave_aside(self, look: _Pass, unreadable: list[tuple[Change, str]]) -> None:
         """Keep pictures in quarantine, and take away what was made of the bytes they had before."""
@@ -344,7 +257,7 @@ class Sync:
         if outdated:
             await self._store.remove(look.collection, look.project.id, outdated)
 
-    async def _write_cheap(self, look: _Pass, chunk: _Sorted) -> None:
+    async def _write_cheap(self, look: _Pass, chunk: Sorted) -> None:
         """Carry out what needs no encoder."""
         reused = [
             Embedding(change.stored.tagged_as(change.wanted), chunk.found[change.stored.content].vector)
@@ -400,16 +313,6 @@ class Sync:
             self._removals.propose(project_id, collections, gone)
 
 
-def _to_encode(change: Change) -> str:
-    """Return the content that would be encoded; empty where nothing would, or only fetching tells."""
-    return (change.wanted.content or "") if change.action is Action.ENCODE else ""
-
-
-def _unhashed(changes: Iterable[Change]) -> dict[int, str]:
-    """Map images without a hash, of which only fetching tells, to their `updated_at`."""
-    return {one.image_id: one.wanted.updated_at for one in changes if one.image and not one.image.content}
-
-
 def _chunks(changes: Sequence[Change]) -> Iterator[list[Change]]:
     for start in range(0, len(changes), AT_ONCE):
         yield list(changes[start : start + AT_ONCE])
@@ -418,7 +321,7 @@ def _chunks(changes: Sequence[Change]) -> Iterator[list[Change]]:
 def _once_per_content(changes: Sequence[Change], contents: set[str]) -> Iterator[Change]:
     """Turn further encodings of the same bytes into the reuses they will be."""
     for change in changes:
-        content = _to_encode(change)
+        content = to_encode(change)
         if content in contents and reusable(change):
             yield replace(change, action=Action.REUSE, reason=Reason.SAME_BYTES)
             continue

@@ -124,7 +124,7 @@ async def wired(
         )
         batches = metrics.encoder_batches
         epochs = Epochs(await store.next_epoch())
-        switch = Switch(pool, store, store, journal, settings.keep_old_hours * 3600, now)
+        switch = Switch(pool, store, store, journal, threads, settings.keep_old_hours * 3600, now)
         encoding = pipeline.Pipeline(
             source,
             pool,

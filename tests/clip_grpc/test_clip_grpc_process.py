@@ -13,13 +13,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import trustme
 from fake_gateway import FakeGateway
 
 from daemon.encoders import clip_grpc
 from daemon.encoders.clip_grpc import GrpcClip
 from state.errors import Misconfigured, Unavailable
 
-PEM = Path(__file__).with_name("localhost.pem")
 ROOT = Path(__file__).parents[2]
 
 
@@ -78,15 +78,20 @@ async def test_nothing_of_jina_is_loaded() -> None:
     assert said == b"[]\n"
 
 
-async def test_over_tls_the_roots_of_trust_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    pem = PEM.read_bytes()
-    key, certificate = pem[: pem.index(b"-----BEGIN CERT")], pem[pem.index(b"-----BEGIN CERT") :]
-    async with FakeGateway(grpc.ssl_server_credentials([(key, certificate)])) as gateway:
+async def test_over_tls_the_roots_of_trust_are_those_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    pair = issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes()
+    roots = tmp_path / "roots.pem"
+    authority.cert_pem.write_to_path(roots)
+    async with FakeGateway(grpc.ssl_server_credentials([pair])) as gateway:
         stranger = GrpcClip(gateway.url)
         with pytest.raises(Unavailable, match="UNAVAILABLE"):
             await stranger.ready()
         await stranger.close()
-        monkeypatch.setenv("SSL_CERT_FILE", str(PEM))
+        monkeypatch.setenv("SSL_CERT_FILE", str(roots))
         clip_grpc._prepare.cache_clear()
         trusting = GrpcClip(gateway.url)
         await trusting.ready()

@@ -89,10 +89,14 @@ class Running:
     async def vouched_for(self) -> None:
         """Wait until good canaries vouch for everything."""
 
-        async def nothing_owed() -> bool:
-            return not any(one.owes for one in self.parts.encoder.members)
+        encoder_id, store = self.parts.encoder.id, self.parts.store
+        pages = [store.scroll(encoder_id, one) for one in await store.projects(encoder_id)]
+        latest = max([one.epoch for listing in pages async for page in listing for one in page])
 
-        await self.until(nothing_owed)
+        async def confirmed() -> bool:
+            return any(one.id == encoder_id and one.confirmed >= latest for one in await store.encoders())
+
+        await self.until(confirmed)
 
     async def until(self, true: Callable[[], Awaitable[Any]]) -> None:
         async with asyncio.timeout(PATIENCE):

@@ -77,7 +77,7 @@ class Daemon:
         )
         pool = Pool("fake", encoder.batch_size, encoder.picture_side)
         pool.work_as(world.collection, DIMENSION)
-        self.switch = Switch(encoder, store, world, journal, KEEP_SECONDS, world.now)
+        self.switch = Switch(encoder, store, world, journal, InlineExecutor(), KEEP_SECONDS, world.now)
         self.sync = Sync(
             *(source, store, encoder, journal, self.pipeline, self.removals, self.worklist, board),
             *(self.metrics, failpoints, world.now, self.epochs, self.switch),
@@ -180,7 +180,9 @@ class World:
 
     async def matrix(self, collection: str, within: Within) -> Matrix:
         """The `Matrices` port, without a cache."""
-        blocks = [block async for block in self.store.vectors(collection, within)]
+        none = np.empty(0, np.int64)
+        blocks = [(none, none, np.empty((0, DIMENSION), np.float32))]
+        blocks += [block async for block in self.store.vectors(collection, within)]
         ids, dataset_ids, vectors = zip(*blocks, strict=True)
         return Matrix(np.concatenate(ids), np.concatenate(dataset_ids), np.concatenate(vectors))
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sync_machine import SyncMachine
 from sync_source import FakeSource
 
+import daemon.comparing
 import daemon.sync
 from daemon.removals import Proposal, Removals
 from state.changes import diff
@@ -90,7 +91,7 @@ async def _remove_unseen(removals: Removals, proposal: Proposal) -> None:
 def test_a_removal_on_a_partial_listing_is_found_out(
     machine: type[SyncMachine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon.sync, "diff", _credulous_diff)
+    monkeypatch.setattr(daemon.comparing, "diff", _credulous_diff)
     monkeypatch.setattr(daemon.sync, "suspicious", lambda removals, stored: False)
     monkeypatch.setattr(Removals, "_carry_out", _remove_unseen)
     with pytest.raises(AssertionError, match="lost its vector though nobody touched it"):
@@ -101,5 +102,5 @@ def test_a_removal_on_a_partial_listing_is_found_out(
 def test_the_second_look_alone_saves_what_a_partial_listing_lacks(
     machine: type[SyncMachine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon.sync, "diff", _credulous_diff)
+    monkeypatch.setattr(daemon.comparing, "diff", _credulous_diff)
     run_state_machine_as_test(machine, settings=QUICK)

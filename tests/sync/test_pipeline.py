@@ -5,12 +5,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from math import log2
 
+import numpy as np
 import pytest
-from sync_pictures import away, broken, content_of, picture, poison
+from sync_pictures import DIMENSION, away, broken, content_of, picture, poison
 from sync_world import World
 
 from state.errors import Rejected
-from state.model import ImageRef, Picture, TaskStatus
+from state.model import EncoderRecord, ImageRef, Picture, TaskStatus
 from state.ports import Reserve
 
 
@@ -113,7 +114,9 @@ async def test_what_an_encoder_answered_that_is_another_meanwhile_is_not_written
     world.encoder.seconds = 1.0
     world.source.add_many(map(picture, range(8)))
     await world.look_at_all_of(1)
-    known, world.encoder.id = world.encoder.id, "another-8"
+    another = EncoderRecord("another-8", "fake", DIMENSION, np.eye(2, DIMENSION, dtype=np.float32))
+    await world.store.add_encoder(another)
+    known, world.encoder.id = world.encoder.id, another.id
     await asyncio.sleep(0.6)
     world.encoder.id = known
     assert world.stored() == {}
