@@ -46,9 +46,9 @@ bench: $(VENV)/dev.stamp  ## Measure everything that docs/performance.md claims.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 
 lock:  ## Resolve the dependencies anew (needs uv).
-	$(COMPILE) --upgrade pyproject.toml --all-extras -o requirements/all.lock
+	$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -o requirements/dev.lock
+	$(COMPILE) --upgrade pyproject.toml --all-extras -c requirements/dev.lock -o requirements/all.lock
 	$(COMPILE) --upgrade pyproject.toml -c requirements/all.lock -o requirements/run.lock
-	$(COMPILE) --upgrade pyproject.toml --all-extras --group dev -c requirements/all.lock -o requirements/dev.lock
 	$(COMPILE) --upgrade --no-deps requirements/samples.in -c requirements/all.lock -o requirements/samples.lock
 	$(COMPILE) --upgrade requirements/wire.in -o requirements/wire.lock
 

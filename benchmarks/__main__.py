@@ -17,6 +17,7 @@ ALL = (
     "folder",
     "downloads",
     "clip_wire",
+    "stores",
 )
 
 

@@ -30,6 +30,9 @@ REQUEST_GRACE = 10.0
 BATCH_GRACE = 30.0
 """Seconds that batches being written may take to end; together below the 45 s that are promised."""
 
+STORE_PATIENCE = 60.0
+"""Seconds that a store may be away at the start; after that a supervisor tries again."""
+
 ADDRESS_FILE = "daemon.json"
 """Tells commands where the running daemon listens."""
 
@@ -47,7 +50,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_exit, stop, signal.Signals(number))
     async with (
-        wired(settings) as parts,
+        wired(settings, patience=STORE_PATIENCE) as parts,
         synchronising(parts) as broken,
         listening(parts.app, settings.host, settings.port) as url,
     ):

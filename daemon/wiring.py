@@ -30,6 +30,7 @@ from daemon.recognition import Recognition
 from daemon.removals import Removals
 from daemon.settings import Settings
 from daemon.sources import RootTask, identity, open_source
+from daemon.stores import open_store
 from daemon.surveys import Surveys
 from daemon.switch import Switch
 from daemon.sync import Sync
@@ -42,7 +43,6 @@ from state.errors import Misconfigured, Unavailable
 from state.journal import SqliteJournal
 from state.matrices import MatrixCache
 from state.ports import Encoder, Source, Store
-from state.stores.edge import EdgeStore
 
 RECOGNITION_SECONDS = 10.0
 """How long the start waits for an encoder to answer."""
@@ -86,8 +86,11 @@ async def wired(
     *,
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
+    patience: float = 0.0,
 ) -> AsyncIterator[Parts]:
     """Open every part, in the order they lean on each other, and close them the other way round.
+
+    :param patience: seconds to wait for a store that is away
 
     :raises Misconfigured: when a setting does not work here
     :raises Occupied: when another process holds the state
@@ -96,12 +99,12 @@ async def wired(
     directory = state_directory(settings)
     _make(directory)
     async with AsyncExitStack() as stack:
-        edge = await EdgeStore.open(directory / "vectors", prefix(settings))
+        kept = await open_store(settings, directory, prefix(settings), clock, patience, stack)
         journal = SqliteJournal(directory / "journal.sqlite")
         stack.push_async_callback(journal.close)
         threads = stack.enter_context(ThreadPoolExecutor(settings.cpu_threads, "decode"))
         files = stack.enter_context(ThreadPoolExecutor(1, "matrices"))
-        store = MatrixCache(edge, directory / "matrices", files, settings.matrix_cache_bytes)
+        store = MatrixCache(kept.store, directory / "matrices", files, settings.matrix_cache_bytes)
         stack.push_async_callback(store.close)
         opened = await open_source(settings, journal, clock, now, stack)
         source = opened.source
@@ -194,7 +197,7 @@ async def wired(
             path_prefix=settings.supervisely_server_path_prefix,
             version=__version__,
         )
-        roots = {**opened.roots, "removals": removals.run, "recognition": recognition.run}
+        roots = {**kept.roots, **opened.roots, "removals": removals.run, "recognition": recognition.run}
         await _recognise(recognition, pool)
         yield Parts(
             settings,

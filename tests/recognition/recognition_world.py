@@ -100,6 +100,7 @@ class World:
             lambda: self.events.append("returned"),
             lambda: self.now,
         )
+        self.recognition.on_doubted = lambda: self.events.append("doubted")
 
     def member(self, name: str, server: Server, for_texts_only: bool = False) -> Member:
         breaker = Breaker("clip", lambda: self.now, lambda longest: longest)

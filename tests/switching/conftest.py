@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clip_emulator import ClipEmulator
-from switching_daemon import Running, paint
+from folder_daemon import Running, paint
 
 from daemon import recognition
 

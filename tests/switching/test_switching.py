@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 from clip_emulator import ClipEmulator, Fault
-from switching_daemon import Running, paint
+from folder_daemon import Running, paint
 
 from daemon import recognition
 from state.model import Within

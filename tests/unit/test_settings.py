@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.settings import LATER, Settings, ignored, read_settings, secrets, shown_settings
+from daemon.settings import Settings, ignored, read_settings, secrets, shown_settings
 from state.errors import Misconfigured
 
 SECRET = "correct-horse-battery"
@@ -65,6 +65,9 @@ def test_what_is_no_number_in_range_is_refused_by_name(name: str, text: str) -> 
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("ENCODER", "clop"),
+        ("QDRANT_VECTORS_ON_DISK", "perhaps"),
+        ("QDRANT_GRPC_PORT", "0"),
+        ("QDRANT_QUANTIZATION", "ternary"),
         ("SOURCE", "platform"),
         ("SEARCH_IMAGE_IDS", "both"),
         ("TRUSTED_NETWORKS", "10.0.0.0/40"),
@@ -111,15 +114,17 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, content: 
     assert caught.value.setting == "AUTH_TOKEN_FILE"
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_names_of_what_cannot_be_used_yet_are_refused_and_not_ignored(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "value"
-    file.write_text("something")
-    for environment in ({name: "something"}, {f"{name}_FILE": str(file)}):
-        with pytest.raises(Misconfigured) as caught:
-            read_settings(environment)
-        assert caught.value.setting == name
-    assert read_settings({name: " "}) == Settings()
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("Yes", True), ("1", True), ("no", False)])
+def test_yes_and_no_are_read_as_people_write_them(text: str, value: bool) -> None:
+    assert read_settings({"QDRANT_VECTORS_ON_DISK": text}).qdrant_vectors_on_disk is value
+
+
+def test_where_clip_is_may_be_a_secret_and_is_checked_at_once() -> None:
+    settings = read_settings({"CLIP_HOST": "https://app.example.com/net/0123456789abcdef0123"})
+    assert "0123456789" not in f"{settings} {shown_settings(settings)}"
+    assert secrets(settings) == ["0123456789abcdef0123"]
+    with pytest.raises(Misconfigured, match="CLIP_HOST"):
+        read_settings({"CLIP_HOST": "ftp://clip"})
 
 
 def test_a_secret_is_never_shown() -> None:
