@@ -57,6 +57,7 @@ class SearchRequest(Request):
     :param image_ids: images to search among beside `by_image_ids`, and to search by when they come
         alone; beside `prompt` the setting SEARCH_IMAGE_IDS decides
     :param restricted_image_ids: images to search among, always
+    :param unique_content: whether of several files with the same bytes only one is an answer
     """
 
     project_id: ProjectRef
@@ -74,6 +75,7 @@ class SearchRequest(Request):
     scoring: Literal["auto", "cosine", "calibrated"] = "auto"
     include_query: bool = False
     exact: bool = False
+    unique_content: bool = False
 
 
 class DiverseRequest(Request):

@@ -10,6 +10,7 @@ import numpy as np
 from aiohttp import web
 
 from handlers.answers import reply
+from handlers.copies import first_of_each, without_copies
 from handlers.embeddings import disabled_message
 from handlers.errors import BadRequest, NotYet
 from handlers.parts import Call
@@ -190,15 +191,27 @@ async def _nearest(
         images=bool(queries.images or queries.negative_images),
         negatives=bool(negatives),
     )
-    store, light = call.ports.store, call.parts.light
+    light = call.parts.light
     if scoring == "cosine":
-        answers = await store.query(collection, np.stack(positives), within, wish.limit, wish.exact)
+        answers = await _answers(call, collection, np.stack(positives), within, wish)
         hits = [hit for answer in answers for hit in answer]
-        return await light.sized(len(hits), best_hits, hits, wish.limit, wish.threshold), scoring
+        best = await light.sized(len(hits), best_hits, hits, len(hits), wish.threshold)
+        return (first_of_each(best) if wish.unique_content else best)[: wish.limit], scoring
     fusion = await _fusion(call, collection, within.project_id, positives, negatives, scoring)
-    [hits] = await store.query(collection, fusion.vector[np.newaxis], within, wish.limit, wish.exact)
+    [hits] = await _answers(call, collection, fusion.vector[np.newaxis], within, wish)
     scored = await light.sized(len(hits), fused_hits, fusion, hits, wish.limit, wish.threshold)
     return scored, fusion.scoring
+
+
+async def _answers(
+    call: Call, collection: str, queries: Vectors, within: Within, wish: SearchRequest
+) -> list[list[Hit]]:
+    async def ask(limit: int) -> list[list[Hit]]:
+        return await call.ports.store.query(collection, queries, within, limit, wish.exact)
+
+    if wish.unique_content:
+        return await without_copies(ask, wish.limit, call.limits.search_limit)
+    return await ask(wish.limit)
 
 
 async def _fusion(

@@ -39,14 +39,19 @@ class TextCache:
         """
         known = {text: self._known[key] for text in texts if (key := (encoder_id, text)) in self._known}
         missing = [text for text in dict.fromkeys(texts) if text not in known]
-        if missing:
-            known |= await _ask(encoder, encoder_id, missing)
-        for text in texts:
-            self._known[encoder_id, text] = known[text]
+        for text in known:
             self._known.move_to_end((encoder_id, text))
+        if missing:
+            answers = await _ask(encoder, encoder_id, missing)
+            known |= answers
+            self._known.update({(encoder_id, text): answer for text, answer in answers.items()})
         while len(self._known) > self._size:
             self._known.popitem(last=False)
         return [known[text] for text in texts]
+
+    def forget(self) -> None:
+        """Forget all texts: another model may have read some of them."""
+        self._known.clear()
 
 
 async def _ask(encoder: TextEncoder, encoder_id: str, texts: Sequence[str]) -> Mapping[str, EncodedText]:
