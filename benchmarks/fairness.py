@@ -92,7 +92,7 @@ class Daemon:
         switch = Switch(encoder, store, self, journal, threads, 0.0, time.time)
         sync = Sync(
             *(source, store, encoder, journal, pipeline, removals, self.worklist, board),
-            *(metrics, failpoints, time.time, epochs, switch),
+            *(metrics, failpoints, time.time, epochs, switch, lambda: True),
         )
         surveys = Surveys(source, store, journal, epochs, switch, self.worklist, board, time.time)
         pool = Pool("fake", encoder.batch_size, encoder.picture_side)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
@@ -17,7 +17,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from daemon.model_commands import model_commands
+from daemon.service_commands import add_service_commands
 from state.errors import EmbedsyncError, Misconfigured, Occupied
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
 
 FAILED, OCCUPIED, MISCONFIGURED = 1, 75, 78
 """Exit codes; the last two as in ``sysexits.h``."""
@@ -48,8 +52,9 @@ out = Console()
 def run(images_dir: Folder = None) -> None:
     """Run the daemon: keep the vectors fresh and answer requests, until told to stop."""
     from daemon.service import serve
+    from daemon.settings import read_supervisor
 
-    _carry_out(images_dir, serve)
+    _carry_out(images_dir, lambda settings: serve(settings, read_supervisor()))
 
 
 @app.command()
@@ -233,7 +238,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if clash := _other_daemon_package():
+    if sys.argv[1:2] != ["doctor"] and (clash := _other_daemon_package()):
         typer.secho(clash, err=True, fg="red")
         sys.exit(MISCONFIGURED)
     app()
@@ -262,16 +267,22 @@ def _carry_out(
     images_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any, int | None]], quiet: bool = False
 ) -> None:
     from daemon import logs
-    from daemon.settings import ignored, read_settings, secrets
+    from daemon.settings import ignored, secrets
 
     with _failures():
-        given = {"IMAGES_DIR": str(images_dir)} if images_dir else {}
-        settings = read_settings({**os.environ, **given})
+        settings = _read(images_dir)
         level = "error" if quiet else settings.log_level
         logs.set_up(level, settings.log_format, secrets(settings))
         for name in ignored():
             structlog.get_logger().info("setting.ignored", name=name)
         raise typer.Exit(asyncio.run(work(settings)) or 0)
+
+
+def _read(images_dir: Path | None) -> Settings:
+    from daemon.settings import read_settings
+
+    given = {"IMAGES_DIR": str(images_dir)} if images_dir else {}
+    return read_settings({**os.environ, **given})
 
 
 @contextmanager
@@ -305,6 +316,7 @@ def _other_daemon_package() -> str | None:
 
 
 app.add_typer(model_commands(out, _failures), name="model")
+add_service_commands(app, out, _failures, _read, _other_daemon_package)
 
 if __name__ == "__main__":
     main()

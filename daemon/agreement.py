@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from state.changes import HELD_AT_LEAST, HELD_FRACTION
 from state.model import Matrix, Vectors
 
 SAMPLE = 500
@@ -40,6 +41,11 @@ def compare(old: Matrix, new: Matrix, random: np.random.Generator) -> Agreement:
     if (broken := _not_unit(new.vectors)).size:
         return Agreement(0, problem=f"the vector of image {new.ids[broken[0]]} is not of unit length")
     common, in_old, in_new = np.intersect1d(old.ids, new.ids, assume_unique=True, return_indices=True)
+    lost = len(old.ids) - len(common)
+    if lost >= HELD_AT_LEAST and lost > HELD_FRACTION * len(old.ids):
+        return Agreement(
+            0, problem=f"of {len(old.ids)} images that have a vector now, {lost} would have none"
+        )
     picks = random.permutation(len(common))[:SAMPLE]
     if len(picks) <= NEIGHBOURS:
         return Agreement(len(picks))

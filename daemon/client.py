@@ -21,11 +21,12 @@ PROBE = aiohttp.ClientTimeout(total=5)
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon that answers at `url`; `running` when it synchronises too."""
+    """A daemon that answers at `url`; `running` when it synchronises too, as the process `pid`."""
 
     url: str
     running: bool
     session: aiohttp.ClientSession
+    pid: int | None = None
 
     async def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Ask, and return what the JSON answer says.
@@ -48,8 +49,8 @@ class Daemon:
 async def running_daemon(settings: Settings) -> AsyncIterator[Daemon | None]:
     """Reach the daemon that holds this state; ``None`` when none runs."""
     async with _session(settings) as session:
-        url = await _url_of_running(settings, session)
-        yield Daemon(url, True, session) if url else None
+        url, pid = await _running(settings, session)
+        yield Daemon(url, True, session, pid) if url else None
 
 
 @asynccontextmanager
@@ -66,13 +67,14 @@ async def daemon(settings: Settings) -> AsyncIterator[Daemon]:
             yield Daemon(url, False, session)
 
 
-async def _url_of_running(settings: Settings, session: aiohttp.ClientSession) -> str | None:
+async def _running(settings: Settings, session: aiohttp.ClientSession) -> tuple[str, int] | tuple[None, None]:
     try:
-        url = str(json.loads((state_directory(settings) / ADDRESS_FILE).read_text())["url"])
+        told = json.loads((state_directory(settings) / ADDRESS_FILE).read_text())
+        url, pid = str(told["url"]), int(told["pid"])
         async with session.get(f"{url}/livez", timeout=PROBE) as response:
-            return url if response.ok else None
+            return (url, pid) if response.ok else (None, None)
     except (OSError, ValueError, KeyError, aiohttp.ClientError, TimeoutError):
-        return None
+        return None, None
 
 
 def _session(settings: Settings) -> aiohttp.ClientSession:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import NoReturn
 
 import structlog
@@ -116,6 +116,8 @@ class Controller:
                 return
             self._surveys.projects[project_id] = project
             outcome = await self._sync.look(project, scope)
+            # What a whole look had to leave is made now: only another one shows that nothing is missing.
+            switch_due = not (scope.full or outcome.left) and await self._switch.due(project_id)
         except EmbedsyncError as problem:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
             self._display.ended(project_id, str(problem), worked=False)
@@ -135,6 +137,8 @@ class Controller:
             self._wait(project_id, Scope(ids=frozenset(outcome.left)), outcome.problem)
         else:
             self._worklist.done(project_id)
+            if switch_due and not outcome.doubtful:
+                self._worklist.mark(project_id, FULL)
             if outcome.left:
                 self._worklist.mark(project_id, Scope(ids=frozenset(outcome.left)), delay=MOVED_RETRY)
         if outcome.doubtful:
@@ -219,6 +223,14 @@ class Controller:
             self._worklist.mark(project_id, _scope(image_ids))
         plan.held = (await self._journal.held_counts()).get(project_id, 0)
         return plan
+
+    def under_way(self) -> Mapping[int, Hashable]:
+        """Return, for each project being looked at, what changes as the look gets on."""
+        return {
+            project_id: (look.get_name(), standing.total, standing.current, standing.made)
+            for project_id, look in self._looks.items()
+            for standing in (self._board[project_id],)
+        }
 
     def progress(self) -> Mapping[int, Progress]:
         """Return the progress of every project that had a sync since the start."""

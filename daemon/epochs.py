@@ -17,7 +17,7 @@ class Epochs:
 
     def __init__(self, current: int) -> None:
         self.current = current
-        self._withdrawn = 0
+        self._withdrawn = -1
         self._writers = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -34,8 +34,9 @@ class Epochs:
 
         :raises Unavailable: when vectors of that epoch were withdrawn since, for these may be of them
         """
-        await self._open.wait()
-        if began < self._withdrawn:
+        while not self._open.is_set():
+            await self._open.wait()
+        if began <= self._withdrawn:
             raise Unavailable("clip", "vectors of another model were withdrawn meanwhile")
         self._writers += 1
         self._quiet.clear()
@@ -48,7 +49,10 @@ class Epochs:
 
     @asynccontextmanager
     async def withdrawing(self) -> AsyncIterator[None]:
-        """Withdraw vectors while nobody writes; what was begun before the current epoch comes too late."""
+        """Withdraw vectors while nobody writes; what was begun in the current epoch or before comes too late.
+
+        So another epoch is to begin before this ends.
+        """
         self._withdrawn = self.current
         self._open.clear()
         try:

@@ -14,6 +14,8 @@ from urllib.parse import quote
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from daemon.storms import StormHandler
+
 REDACTED = "[redacted]"
 
 MOST_HIDDEN = 64
@@ -44,13 +46,11 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
         finish.append(structlog.processors.format_exc_info)
     redaction = _Redaction(renderer, secrets)
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, redaction])
-    handler = logging.StreamHandler(stream)
+    handler = StormHandler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for chatty in ("apscheduler", "watchfiles", "httpx", "httpcore", "aiohttp.access", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    set_level(level)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -60,6 +60,14 @@ def set_up(level: str, style: str, secrets: Collection[str], stream: TextIO = sy
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def set_level(level: str) -> None:
+    """Write events from this severity on; those of chattering libraries from warnings on at most."""
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for chatty in ("apscheduler", "watchfiles", "httpx", "httpcore", "aiohttp.access", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
 def hide(secret: str) -> None:

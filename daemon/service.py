@@ -13,16 +13,20 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web
 
+from daemon import logs
+from daemon.heartbeat import Heartbeat
+from daemon.notify import Notifier
 from daemon.schedule import scheduled
-from daemon.settings import Settings
+from daemon.settings import NOBODY, Settings, Supervisor, renewed, secrets
 from daemon.wiring import Parts, wired
-from state.errors import Occupied
+from state.errors import Misconfigured, Occupied
 
 REQUEST_GRACE = 10.0
 """Seconds that requests being answered may take to end."""
@@ -39,22 +43,56 @@ ADDRESS_FILE = "daemon.json"
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings) -> None:
-    """Run until a signal says to stop.
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What signals ask for."""
 
+    stop: asyncio.Event
+    reload: asyncio.Event
+
+
+async def serve(
+    settings: Settings,
+    supervisor: Supervisor = NOBODY,
+    reread: Callable[[Settings], Settings] = renewed,
+) -> None:
+    """Run until a signal says to stop; on SIGHUP, take what is read anew.
+
+    :param supervisor: who is told how the process fares
+    :param reread: reads the log level and the secrets anew
     :raises Misconfigured, Occupied: as `wired`
     :raises RuntimeError: when a root task ended
     """
-    stop = asyncio.Event()
+    wishes = Wishes(asyncio.Event(), asyncio.Event())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_or_exit, stop, signal.Signals(number))
+        loop.add_signal_handler(number, _stop_or_exit, wishes.stop, signal.Signals(number))
+    loop.add_signal_handler(signal.SIGHUP, wishes.reload.set)
+    notifier = Notifier(supervisor.address)
+    heartbeat = Heartbeat(notifier.alive, supervisor.patience, loop.time)
+    beating = asyncio.create_task(heartbeat.run(), name="heartbeat")
+    try:
+        while not wishes.stop.is_set():
+            settings = await _live(settings, reread, wishes, notifier, heartbeat)
+    finally:
+        beating.cancel()
+    log.info("daemon.stopped")
+
+
+async def _live(
+    settings: Settings,
+    reread: Callable[[Settings], Settings],
+    wishes: Wishes,
+    notifier: Notifier,
+    heartbeat: Heartbeat,
+) -> Settings:
+    """Serve until told to stop, or to go on with other secrets; return the settings to go on with."""
     async with (
         wired(settings, patience=STORE_PATIENCE) as parts,
         synchronising(parts) as broken,
         listening(parts.app, settings.host, settings.port) as url,
     ):
-        with _address_file(parts.directory, url):
+        with _address_file(parts.directory, url), heartbeat.watching(parts.controller.under_way):
             log.info(
                 "daemon.ready",
                 url=url,
@@ -62,13 +100,46 @@ async def serve(settings: Settings) -> None:
                 source=parts.source.identity,
                 state=str(parts.directory),
             )
-            ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(stop.wait()), broken]
-            await asyncio.wait(ends, return_when="FIRST_COMPLETED")
-            ends[0].cancel()
-            if broken.done():
-                broken.result()
-        log.info("daemon.stopping")
-    log.info("daemon.stopped")
+            notifier.ready(f"listens at {url}")
+            try:
+                return await _end_of_life(settings, reread, wishes, broken)
+            finally:
+                if wishes.stop.is_set() or broken.done():
+                    notifier.stopping()
+                log.info("daemon.stopping")
+
+
+async def _end_of_life(
+    settings: Settings,
+    reread: Callable[[Settings], Settings],
+    wishes: Wishes,
+    broken: asyncio.Future[None],
+) -> Settings:
+    """Wait for the wish to stop or for other secrets; a new log level needs neither."""
+    while True:
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(one.wait()) for one in (wishes.stop, wishes.reload)
+        ]
+        await asyncio.wait([*waits, broken], return_when="FIRST_COMPLETED")
+        for one in waits:
+            one.cancel()
+        if broken.done():
+            broken.result()
+        if wishes.stop.is_set():
+            return settings
+        wishes.reload.clear()
+        try:
+            now = await asyncio.to_thread(reread, settings)
+        except Misconfigured as problem:
+            log.error("settings.kept", problem=str(problem))
+            continue
+        logs.set_level(now.log_level)
+        for secret in secrets(now):
+            logs.hide(secret)
+        log.info("settings.renewed", log_level=now.log_level, secrets=secrets(now) != secrets(settings))
+        if secrets(now) != secrets(settings):
+            return now
+        settings = now
 
 
 @asynccontextmanager
@@ -127,7 +198,7 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 @contextlib.contextmanager
 def _address_file(directory: Path, url: str) -> Iterator[None]:
     path = directory / ADDRESS_FILE
-    path.write_text(json.dumps({"url": url}))
+    path.write_text(json.dumps({"url": url, "pid": os.getpid()}))
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from math import isfinite
 from pathlib import Path
@@ -229,6 +229,41 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         if text:
             given[one.name] = _parse(one.name.upper(), text, kinds[one.name], one.metadata)
     return Settings(**given)
+
+
+def renewed(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings with the log level and the secrets read anew; all else takes a new start.
+
+    :raises Misconfigured: as `read_settings`
+    """
+    now = read_settings(environment)
+    names = ["log_level", *(one.name for one in fields(Settings) if not one.repr)]
+    return replace(settings, **{name: getattr(now, name) for name in names})
+
+
+BEAT_LIMIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """Who watches over the process.
+
+    :param address: the socket it is told at; ``None``: nobody is told
+    :param patience: seconds without a heartbeat after which it acts
+    """
+
+    address: str | None = None
+    patience: float = BEAT_LIMIT
+
+
+NOBODY = Supervisor()
+
+
+def read_supervisor(environment: Mapping[str, str] = os.environ) -> Supervisor:
+    """Return who watches, as systemd says it; not a setting, for nobody chooses it."""
+    limit = environment.get("WATCHDOG_USEC", "")
+    patience = int(limit) / 1e6 if limit.isdecimal() and int(limit) else BEAT_LIMIT
+    return Supervisor(environment.get("NOTIFY_SOCKET"), patience)
 
 
 def secrets(settings: Settings) -> list[str]:

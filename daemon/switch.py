@@ -45,6 +45,7 @@ class Switch:
         self._threads = threads
         self._keep_seconds = keep_seconds
         self._now = now
+        self._moving = asyncio.Lock()
 
     async def answering(self, project_id: int, at_work: str | None) -> str | None:
         """Return the encoder that answers for a project; for a new one that is the one at work."""
@@ -59,8 +60,8 @@ class Switch:
 
         :raises Inconsistent: when its vectors are too few, or not fit to answer
         """
-        answering = (await self._store.pointers()).get(project_id)
-        if answering == encoder_id or await self._store.pinned() not in (None, encoder_id):
+        answering = await self._to_leave(project_id, encoder_id)
+        if answering == encoder_id:
             return
         within = Within(project_id)
         count = await self._store.count(encoder_id, within)
@@ -83,7 +84,20 @@ class Switch:
                 images_before=len(old.ids),
                 neighbours_shared=agreement.neighbours,
             )
-        await self._store.set_pointer(project_id, encoder_id)
+        async with self._moving:  # a person may have decided otherwise meanwhile
+            if await self._to_leave(project_id, encoder_id) != encoder_id:
+                await self._store.set_pointer(project_id, encoder_id)
+
+    async def due(self, project_id: int) -> bool:
+        """Whether the encoder at work is to take the project over, once it is complete."""
+        at_work = self._encoder.id
+        return at_work is not None and await self._to_leave(project_id, at_work) != at_work
+
+    async def _to_leave(self, project_id: int, encoder_id: str) -> str | None:
+        """Return the encoder that another takes over from; that one itself where nothing is to move."""
+        if await self._store.pinned() not in (None, encoder_id):
+            return encoder_id
+        return (await self._store.pointers()).get(project_id)
 
     async def use(self, encoder_id: str | None) -> int:
         """Have an encoder answer for every project it has vectors of, whoever is at work; return how many.
@@ -94,11 +108,11 @@ class Switch:
         """
         if encoder_id is not None and encoder_id not in await self._known():
             raise Invisible(f"there is no encoder {encoder_id}")
-        await self._store.pin(encoder_id)
         moved = 0
-        if encoder_id is not None:
+        async with self._moving:
+            await self._store.pin(encoder_id)
             pointers = await self._store.pointers()
-            for project_id in await self._store.projects(encoder_id):
+            for project_id in await self._store.projects(encoder_id) if encoder_id else ():
                 if pointers.get(project_id) not in (None, encoder_id):
                     await self._store.set_pointer(project_id, encoder_id)
                     moved += 1
@@ -107,11 +121,17 @@ class Switch:
 
     async def retire(self) -> None:
         """Forget the encoders that have not answered, nor been at work, for long enough."""
+        if self._encoder.id is None:
+            return
+        async with self._moving:
+            await self._retire()
+
+    async def _retire(self) -> None:
         used = {self._encoder.id, await self._store.pinned(), *(await self._store.pointers()).values()}
         for encoder_id in await self._known():
             name = f"{encoder_id} unused since"
             since = float(await self._journal.watermark(name) or 0)
-            if encoder_id in used or self._encoder.id is None:
+            if encoder_id in used or encoder_id == self._encoder.id:
                 if since:
                     await self._journal.set_watermark(name, "")
             elif not since:

@@ -77,6 +77,7 @@ class Sync:
     """Brings one project of the store in line with its source.
 
     :param now: seconds since the epoch, compared only with what this machine wrote down itself
+    :param can_encode: whether there is an encoder to ask; without, nothing is fetched for it
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Sync:
         now: Callable[[], float],
         epochs: Epochs,
         switch: Switch,
+        can_encode: Callable[[], bool],
         display: Display | None = None,
     ) -> None:
         self._source, self._store, self._encoder, self._journal = source, store, encoder, journal
@@ -104,6 +106,7 @@ class Sync:
         self._display = display or Undisplayed()
         self._epochs = epochs
         self._switch = switch
+        self._can_encode = can_encode
         self._comparing = Comparing(source, store)
         self._sorting = Sorting(store, journal, now)
 
@@ -123,8 +126,8 @@ class Sync:
         :raises Unavailable: when a service is away; what was written stays
         :raises Inconsistent: when a listing was not whole; nothing was removed
         """
-        if self._encoder.id is None:
-            await self._look_without_encoder(project, scope)
+        if not self._can_encode():
+            return await self._look_without_encoder(project, scope)
         look = await self._begin(project, scope, self.collection)
         if look.tending and scope.full:
             await self._comparing.tend_all(look.tending, project.id)
@@ -143,7 +146,7 @@ class Sync:
         try:
             outcome = await self._pipeline.run(look.collection, self._encodings(look), written)
         except Unavailable as problem:
-            if problem.service == SERVICE:
+            if problem.service == SERVICE and not self._can_encode():
                 await self._look_without_encoder(project, scope)
             raise
         self._worklist.diffed(project.id)
@@ -161,18 +164,25 @@ class Sync:
             await self._switch.complete(project.id, look.collection, made)
         return outcome
 
-    async def _look_without_encoder(self, project: Project, scope: Scope) -> None:
-        """Do what needs no encoder: so long as that is away, what answers searches is kept true."""
+    async def _look_without_encoder(self, project: Project, scope: Scope) -> Outcome:
+        """Do what needs no encoder: so long as that is away, what answers searches is kept true.
+
+        :raises Unavailable: when something else is left
+        """
         collection = self._encoder.id or await self._switch.answering(project.id, None)
         if collection is None:
-            return
+            raise Unavailable(SERVICE, "the encoder has not been recognised yet")
         look = await self._begin(project, scope, collection)
         if look.tending and scope.full:
             await self._comparing.tend_all(look.tending, project.id)
+        waiting = 0
         async for _ in self._encodings(look):
-            pass
+            waiting += 1
         self._worklist.diffed(project.id)
         await self._propose_removals(look)
+        if waiting:
+            raise Unavailable(SERVICE, f"{waiting} images wait for the encoder")
+        return Outcome(reused=look.reused, retagged=look.retagged, quarantined=look.quarantined)
 
     async def plan(self, project: Project, scope: Scope, force: bool) -> AsyncIterator[Plan]:
         """Find out what a look would do, changing nothing; yield the plan as it grows.

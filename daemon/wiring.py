@@ -38,14 +38,17 @@ from daemon.worklist import Worklist
 from handlers.app import create_app
 from handlers.auth import Access
 from handlers.metrics import Metrics
-from handlers.parts import Limits, Ports
+from handlers.parts import PARTS, Limits, Ports
 from state.errors import Misconfigured, Unavailable
 from state.journal import SqliteJournal
 from state.matrices import MatrixCache
 from state.ports import Encoder, Source, Store
 
 RECOGNITION_SECONDS = 10.0
-"""How long the start waits for an encoder to answer."""
+"""How long the start waits for the encoders to be recognised."""
+
+FIRST_PATIENCE = 8.0
+"""How much of it, in seconds, one that does not answer may hold up the others."""
 
 log = structlog.get_logger()
 
@@ -165,13 +168,14 @@ async def wired(
             now,
             epochs,
             switch,
+            lambda: bool(pool.at_work()),
             opened.display,
         )
         surveys = Surveys(source, store, journal, epochs, switch, worklist, board, now)
         recognition = Recognition(
             pool, store, epochs, encoders.find, surveys.want_sweep, partial(worklist.wake, SERVICE), clock
         )
-        pool.on_left_out = recognition.want
+        pool.on_left_out = recognition.left_out
         controller = Controller(
             source,
             store,
@@ -198,6 +202,7 @@ async def wired(
             version=__version__,
         )
         roots = {**kept.roots, **opened.roots, "removals": removals.run, "recognition": recognition.run}
+        recognition.on_doubted = app[PARTS].texts.forget
         await _recognise(recognition, pool)
         yield Parts(
             settings,
@@ -218,7 +223,7 @@ async def _recognise(recognition: Recognition, pool: Pool) -> None:
     """Give the encoders a moment to be recognised; without any, all that needs none is served."""
     with suppress(TimeoutError, Unavailable):
         async with asyncio.timeout(RECOGNITION_SECONDS):
-            await recognition.round(everyone=True)
+            await recognition.round(everyone=True, patience=FIRST_PATIENCE)
     if not pool.at_work():
         log.warning("encoder.absent", problem=pool.describe_absence())
     elif pool.kind == "palette":

@@ -44,6 +44,7 @@ class Worklist:
         self._waiting: dict[int, Waiting] = {}
         self._failures: dict[int, int] = {}
         self._undiffed: set[int] = set()
+        self._favoured: dict[int, None] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -77,8 +78,10 @@ class Worklist:
         while True:
             self._promote()
             if self._ready:
-                project_id = next(iter(self._ready))
+                first = (one for one in reversed(self._favoured) if one in self._ready)
+                project_id = next(first, next(iter(self._ready)))
                 scope = self._ready.pop(project_id)
+                self._favoured.pop(project_id, None)
                 self._running[project_id] = None
                 self._undiffed.add(project_id)
                 return project_id, scope
@@ -86,9 +89,9 @@ class Worklist:
             await self._wait(min((one.until for one in self._waiting.values()), default=None))
 
     def favour(self, project_id: int) -> None:
-        """Put a key first in line, if it is in line."""
-        if project_id in self._ready:
-            self._ready = {project_id: self._ready.pop(project_id), **self._ready}
+        """Put a key first in line, as soon as it is in line."""
+        self._favoured.pop(project_id, None)
+        self._favoured[project_id] = None
 
     def wake(self, service: str) -> None:
         """Let the keys that wait for a service be taken at once: it answers again."""
@@ -135,7 +138,7 @@ class Worklist:
 
     def drop(self, project_id: int) -> None:
         """Forget a key that is gone from the source."""
-        for keys in (self._ready, self._waiting, self._failures):
+        for keys in (self._ready, self._waiting, self._failures, self._favoured):
             keys.pop(project_id, None)
         self._changed.set()
 

@@ -26,7 +26,10 @@ async def use_encoder(call: Call, wish: EncoderRequest) -> web.Response:
     """Have an encoder answer for every project it has vectors of, or whichever is at work."""
     count = await call.ports.syncs.use_encoder(wish.encoder_id)
     if wish.encoder_id is None:
-        message = "The encoder at work takes over, project by project."
+        message = "No encoder is preferred any more: the one at work takes over, project by project."
     else:
-        message = f"{wish.encoder_id} answers for {count} more projects, and keeps them."
+        message = (
+            f"{wish.encoder_id} answers for every project it has vectors of, whatever is at work, until you"
+            f" say otherwise; {count} went over to it."
+        )
     return reply({"message": message, "count": count})

@@ -164,17 +164,20 @@ async def _texts(
         raise BadRequest(field, str(error), 422) from error
     except Unavailable as error:
         if progress := call.ports.syncs.searched(project.id, collection):
-            raise _until_then(collection, progress) from error
+            raise await _until_then(call, project, collection, progress) from error
         raise
 
 
-def _until_then(collection: str, progress: Progress) -> NotYet:
+async def _until_then(call: Call, project: Project, collection: str, progress: Progress) -> NotYet:
+    """Say how far the encoder is that takes the project over."""
+    at_work = call.ports.syncs.at_work().id
+    ready = await call.ports.store.count(at_work, Within(project.id)) if at_work else 0
+    total = await call.ports.source.count(project.id)
     left = progress.remaining_seconds
     return NotYet(
         "clip",
         f"Texts cannot be searched now: {collection}, which made the vectors of the images, cannot be asked"
-        " any more, and another encoder is taking over."
-        f" {progress.current} of {progress.total} images are ready"
+        f" any more, and {at_work or 'another encoder'} is taking over. {ready} of {total} images are ready"
         + (f", about {left / 60:.0f} minutes are left." if left is not None and left >= 90 else "."),
         left,
     )

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-BLOCKED_SECONDS = 0.5
+BLOCKED_SECONDS = 1.0
 """A step of the loop that takes longer fails its test; generous, because machines are noisy."""
 
 SHARED_SECONDS = 3.0
-"""The same where the emulated platform serves from a thread of this process, and takes the interpreter's
-lock for pages of a thousand rows: the loop then waits for the emulator, not for us."""
+"""The same where an emulated service works in this process, and takes the interpreter's lock or the loop for
+its own share, such as pages of a thousand rows: the loop then waits for the emulator, not for us."""
+
+SERVED_HERE = frozenset({"emulator", "clip"})
+"""Fixtures that are such a service."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,7 +51,8 @@ class _Blocked(logging.Handler):
 async def loop_never_blocked_and_no_task_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
-    loop.slow_callback_duration = SHARED_SECONDS if "emulator" in request.fixturenames else BLOCKED_SECONDS
+    shared = SERVED_HERE.intersection(request.fixturenames)
+    loop.slow_callback_duration = SHARED_SECONDS if shared else BLOCKED_SECONDS
     blocked = _Blocked()
     logging.getLogger("asyncio").addHandler(blocked)
     before = asyncio.all_tasks()

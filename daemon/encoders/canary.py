@@ -104,14 +104,17 @@ class Encodes(Protocol):
 async def encode(encoder: Encodes) -> Vectors:
     """Return the canaries' vectors, shape ``(n, dimension)``: pictures first, then known texts.
 
-    :raises Rejected: when the encoder refuses the pictures
+    :raises Rejected: when the encoder refuses the pictures, or its vectors differ in dimension
     """
     drawn = pictures()
     blocks = [
         await encoder.encode_images(drawn[start : start + encoder.batch_size])
         for start in range(0, len(drawn), encoder.batch_size)
     ]
-    return np.concatenate([*blocks, *await _texts(encoder, TEXTS)])
+    blocks += await _texts(encoder, TEXTS)
+    if len({block.shape[1] for block in blocks}) > 1:
+        raise Rejected("its vectors differ in dimension")  # a model was replaced in the middle of it
+    return np.concatenate(blocks)
 
 
 def agree(these: Vectors, those: Vectors) -> bool:

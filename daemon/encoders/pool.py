@@ -7,7 +7,7 @@ fails is left out until they say so again, for what comes back may run another m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from daemon.breaker import Breaker
@@ -21,7 +21,7 @@ from state.ports import Encoder
 PAUSES = (0.2, 0.4)
 """Seconds before a call that failed is made again; one that fails once more leaves its member out."""
 
-CANARY_SECONDS = 60.0
+CANARY_SECONDS = 30.0
 """Longest that the canaries may take, for a server that loads its model first."""
 
 _Answer = TypeVar("_Answer")
@@ -33,6 +33,7 @@ class Member:
     :param name: how people know it, without secrets
     :param for_texts_only: whether it is kept only to read texts for vectors it made once
     :ivar encoder_id: the encoder that its canaries showed it to be; ``None`` while nobody knows
+    :ivar shown: its vectors of the canaries, as it gave them last; ``None`` while it is away
     :ivar owes: whether it may have made vectors that no good canary vouches for yet
     :ivar problem: why it is left out; ``None`` while it answers
     :ivar under_way: calls it is at
@@ -52,6 +53,7 @@ class Member:
         self.for_texts_only = for_texts_only
         self.batch_size = encoder.batch_size
         self.encoder_id: str | None = None
+        self.shown: Vectors | None = None
         self.owes = not for_texts_only
         self.problem: str | None = "not asked yet"
         self.under_way = 0
@@ -65,18 +67,19 @@ class Member:
         """Encode texts, as the `Encoder` port says."""
         return await self._persistently(lambda: self.encoder.encode_texts(texts))
 
-    async def canaries(self) -> Vectors:
+    async def canaries(self, patience: float = CANARY_SECONDS) -> Vectors:
         """Return its vectors of the canaries, shape ``(n, dimension)``.
 
+        :param patience: seconds they may take
         :raises Unavailable: when it does not answer, or refuses them
         """
         try:
-            async with asyncio.timeout(CANARY_SECONDS):
+            async with asyncio.timeout(patience):
                 return await canary.encode(self)
         except Rejected as problem:
             raise Unavailable(SERVICE, f"rejects its canaries: {problem}") from problem
         except TimeoutError:
-            raise Unavailable(SERVICE, f"no answer within {CANARY_SECONDS:g} s") from None
+            raise Unavailable(SERVICE, f"no answer within {patience:g} s") from None
 
     def recognised_as(self, encoder_id: str | None) -> None:
         """Note what its canaries show it to be; ``None``: nothing the catalogue knows."""
@@ -87,7 +90,7 @@ class Member:
     def leave_out(self, problem: Unavailable) -> bool:
         """Ask it nothing until its canaries are good again; return whether the reason is news."""
         before, self.problem = self.problem, problem.problem.removeprefix(f"{self.name}: ")
-        self.encoder_id = None
+        self.encoder_id = self.shown = None
         self.breaker.failed(problem.retry_after)
         return self.problem != before
 
@@ -133,7 +136,7 @@ class Pool:
 
     def at_work(self) -> list[Member]:
         """Return the members that may be given pictures."""
-        return [one for one in self._known_as(self.id) if not one.for_texts_only]
+        return self._known_as(self.id)
 
     async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
         """Encode pictures by whichever member has least to do; by another one when that fails.
@@ -145,11 +148,11 @@ class Pool:
 
         async def ask(member: Member) -> Vectors:
             member.owes = True
-            vectors = await encode_soundly(member, pictures, dimension)
+            vectors = await encode_soundly(member, pictures, dimension, member.shown)
             member.owes = True  # again: it may have been vouched for while it was at this
             return vectors
 
-        return await self._ask(self.id, self.at_work, ask)
+        return await self._ask(self.id, ask)
 
     async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
         """Encode texts by the encoder at work.
@@ -164,27 +167,33 @@ class Pool:
         :raises Rejected: when a text means nothing to it
         :raises Unavailable: when nobody who is that encoder can be asked
         """
+
+        async def ask(member: Member) -> TextEmbeddings:
+            answer = await member.encode_texts(texts)
+            if member.shown is not None and answer.vectors.shape != (len(texts), member.shown.shape[1]):
+                raise Unavailable(SERVICE, "it answers with vectors of another dimension")
+            return answer
+
         with self.lane.urgent():
-            return await self._ask(
-                encoder_id, lambda: self._known_as(encoder_id), lambda member: member.encode_texts(texts)
-            )
+            return await self._ask(encoder_id, ask, texts=True)
 
     async def close(self) -> None:
         """Close every member."""
         for member in self.members:
             await member.encoder.close()
 
-    def _known_as(self, encoder_id: str | None) -> list[Member]:
-        return [one for one in self.members if one.encoder_id is not None and one.encoder_id == encoder_id]
+    def _known_as(self, encoder_id: str | None, texts: bool = False) -> list[Member]:
+        known = [one for one in self.members if one.encoder_id is not None and one.encoder_id == encoder_id]
+        return [one for one in known if texts or not one.for_texts_only]
 
     async def _ask(
         self,
         encoder_id: str | None,
-        candidates: Callable[[], Collection[Member]],
         ask: Callable[[Member], Awaitable[_Answer]],
+        texts: bool = False,
     ) -> _Answer:
-        """Ask the least loaded candidate, and the next when that one is away."""
-        while members := candidates():
+        """Ask the least loaded of those that are that encoder, and the next when that one is away."""
+        while members := self._known_as(encoder_id, texts):
             member = min(members, key=lambda one: one.under_way)
             try:
                 answer = await ask(member)

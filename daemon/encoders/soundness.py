@@ -28,19 +28,23 @@ class EncodesImages(Protocol):
 
 
 async def encode_soundly(
-    encoder: EncodesImages, pictures: Sequence[Pixels], dimension: int | None
+    encoder: EncodesImages,
+    pictures: Sequence[Pixels],
+    dimension: int | None,
+    shown: Vectors | None = None,
 ) -> Vectors:
     """Return an encoder's vectors of pictures; a single one it refuses is to blame only if the canaries pass.
 
+    :param shown: vectors of the canaries that it gave before, if that is known
     :raises Rejected: when this batch cannot be encoded, or the answer is no vectors of that dimension
-    :raises Unavailable: when the encoder rejects its canaries too
+    :raises Unavailable: when the encoder rejects its canaries too, or is another by now
     """
     try:
         vectors = await encoder.encode_images(pictures)
         check_vectors(vectors, len(pictures), dimension)
     except Rejected as problem:
         if len(pictures) == 1:
-            await _blame(encoder, dimension, problem)
+            await _blame(encoder, dimension, shown, problem)
         raise
     return vectors
 
@@ -58,9 +62,14 @@ def check_vectors(vectors: Vectors, count: int, dimension: int | None) -> None:
         raise Rejected("the encoder answered a vector that is not of unit length")
 
 
-async def _blame(encoder: EncodesImages, dimension: int | None, problem: Rejected) -> None:
+async def _blame(
+    encoder: EncodesImages, dimension: int | None, shown: Vectors | None, problem: Rejected
+) -> None:
     canaries = canary.pictures()[: encoder.batch_size]
     try:
-        check_vectors(await encoder.encode_images(canaries), len(canaries), dimension)
+        vectors = await encoder.encode_images(canaries)
+        check_vectors(vectors, len(canaries), dimension)
     except Rejected:
         raise Unavailable(SERVICE, f"rejects its canaries too: {problem}") from problem
+    if shown is not None and not canary.agree(shown[: len(canaries)], vectors):
+        raise Unavailable(SERVICE, "its canaries are not what they were: it runs another model")

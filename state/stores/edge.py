@@ -98,7 +98,7 @@ class EdgeStore:
         :param disk_usage: total, used and free bytes of the directory's file system
         :param floor: bytes that must stay free on a file system of a size; below them nothing is written
         :raises Occupied: when another process holds it
-        :raises Inconsistent: when a newer version wrote the catalogue
+        :raises Misconfigured: when a newer version wrote the catalogue
         """
         store = cls(directory, prefix, call_seconds, disk_usage, floor)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from state.errors import Inconsistent
+from state.errors import Misconfigured
 from state.model import EncoderRecord
 
 SCHEMA = 2
@@ -40,7 +40,9 @@ class Catalogue:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
             self._database.close()
-            raise Inconsistent(f"{path} has schema {version}; this version knows {SCHEMA}")
+            raise Misconfigured(
+                "STATE_DIR", f"a newer version wrote {path}: it has schema {version}, this one knows {SCHEMA}"
+            )
         steps = [MIGRATIONS[older] for older in range(version, SCHEMA)] if version else []
         self._database.executescript(
             f"BEGIN; {''.join(steps)} {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from state.errors import Inconsistent, Occupied, Rejected, Unavailable
+from state.errors import Misconfigured, Occupied, Rejected, Unavailable
 from state.model import Embedding, EncoderRecord, StoredImage, Vectors, Within
 from state.stores import edge_process
 from state.stores.edge import EdgeStore, free_space_floor
@@ -372,7 +372,7 @@ async def test_the_catalogue_of_a_newer_version_is_left_alone(open_store: Opener
     database = sqlite3.connect(tmp_path / f"{PREFIX}_catalogue")
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(Inconsistent, match="schema 99"):
+    with pytest.raises(Misconfigured, match="schema 99"):
         await open_store()
 
 

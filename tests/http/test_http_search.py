@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from http_fakes import CATS, embedding, unit
+from http_fakes import CATS, DIMENSION, embedding, unit
 from http_world import Client, Opener, World
 
-from state.model import Progress, TaskStatus
+from state.model import EncoderRecord, Progress, TaskStatus
 
 
 def ids(answer: dict) -> list[int]:
@@ -207,11 +207,13 @@ async def test_with_another_model_at_work_texts_wait_and_images_are_searched(
     client: Client, world: World
 ) -> None:
     world.encoder.id = world.syncs.working = "fake_8_2"
+    await world.store.add_encoder(EncoderRecord("fake_8_2", "fake", DIMENSION, unit(0, 1)[np.newaxis]))
+    await world.store.upsert("fake_8_2", [embedding(101, unit(1)), embedding(102, unit(0, 1))])
     world.syncs.board[CATS] = Progress(CATS, 10, 7, TaskStatus.RUNNING, 180.0)
     answer = await client.post("/search", {"project_id": CATS, "prompt": "red"})
     assert client.status == 503
     assert client.headers["Retry-After"] == "180"
-    assert "7 of 10" in answer["message"]
+    assert "2 of 4 images are ready" in answer["message"]
     assert "about 3 minutes" in answer["message"]
     assert await client.post("/search", {"project_id": CATS, "by_image_ids": [101]})
     assert client.status == 200

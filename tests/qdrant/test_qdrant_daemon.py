@@ -48,8 +48,12 @@ async def test_while_the_server_is_away_requests_say_so_and_then_all_goes_on(
     assert (await running.get("/health"))["checks"]["qdrant"].startswith("unhealthy")
     await asyncio.sleep(1)
     await emulator.back()
+
+    async def all_of_it() -> bool:
+        return await running.count("palette-199-1") == 30
+
+    await running.until(all_of_it)
     await running.settled()
-    assert await running.count("palette-199-1") == 30
 
 
 async def test_a_second_daemon_with_a_state_of_its_own_is_told_who_holds_the_store(

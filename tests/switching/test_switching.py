@@ -134,6 +134,7 @@ async def test_the_old_model_that_comes_back_encodes_only_what_changed(
     await running.until(lambda: _at_work(running, "clip-64-2"))
     await running.settled()
     paint(running.pictures / "cats", [999])
+    await running.until(lambda: _has(running, "clip-64-2", 101))
     await running.settled()
     await running.vouched_for()
     before = running.encoded

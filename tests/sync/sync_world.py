@@ -17,8 +17,9 @@ from sync_store import FaultyStore
 from sync_time import InlineExecutor
 
 from daemon.board import Board
+from daemon.breaker import Breaker
 from daemon.controller import Controller
-from daemon.encoders.pool import Pool
+from daemon.encoders.pool import Member, Pool
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
 from daemon.pipeline import Limits, Pipeline
@@ -75,12 +76,14 @@ class Daemon:
             lambda outcome: self.metrics.encoder_batches.labels(outcome).inc(),
             world.lane,
         )
-        pool = Pool("fake", encoder.batch_size, encoder.picture_side)
+        member = Member("fake", encoder, Breaker("clip", loop.time, world.jitter))
+        member.recognised_as(world.collection)
+        pool = Pool("fake", encoder.batch_size, encoder.picture_side, [member])
         pool.work_as(world.collection, DIMENSION)
         self.switch = Switch(encoder, store, world, journal, InlineExecutor(), KEEP_SECONDS, world.now)
         self.sync = Sync(
             *(source, store, encoder, journal, self.pipeline, self.removals, self.worklist, board),
-            *(self.metrics, failpoints, world.now, self.epochs, self.switch),
+            *(self.metrics, failpoints, world.now, self.epochs, self.switch, world.can_encode),
         )
         self.surveys = Surveys(
             source, store, journal, self.epochs, self.switch, self.worklist, board, world.now
@@ -110,6 +113,7 @@ class World:
 
     :ivar limits: of the next life's pipeline; its batches may be as large as the encoder says at least
     :ivar ahead: seconds by which the wall clock is ahead of the loop's
+    :ivar reachable: whether somebody can be asked to encode, as far as the daemon knows
     :ivar forced: whether encoding again what is stored was ever asked for
     :ivar violations: promises that were broken, as they were noticed
     """
@@ -125,6 +129,7 @@ class World:
         self.ahead = 1_700_000_000.0
         self.violations: list[str] = []
         self.forced = False
+        self.reachable = True
         self.jitter: Callable[[float], float] = partial(Random(0).uniform, 0)
         self._proven: dict[int, tuple[int, int]] = {}
         self._daemon: Daemon | None = None
@@ -177,6 +182,10 @@ class World:
         for project_id in project_ids:
             self.daemon.controller.mark(project_id, FULL)
         await asyncio.sleep(seconds)
+
+    def can_encode(self) -> bool:
+        """Whether the encoder is known; that it is away, only asking it tells."""
+        return self.encoder.id is not None and self.reachable
 
     async def matrix(self, collection: str, within: Within) -> Matrix:
         """The `Matrices` port, without a cache."""

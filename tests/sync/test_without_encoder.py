@@ -33,13 +33,28 @@ async def another_at_work(world: World) -> None:
 async def test_images_that_go_or_are_renamed_while_the_encoder_is_away_do_so_in_the_store_too(
     world: World, images: list[int]
 ) -> None:
-    world.encoder.sickness = away()
+    world.encoder.sickness, world.reachable = away(), False
     world.source.add_many(map(picture, range(100, 104)))
     world.source.delete(images[0])
     renamed = world.source.rename(images[1], "renamed.png")
     await world.sweep(120)
     assert set(world.stored()) == {renamed, *images[2:]}
     assert world.stored()[renamed][1] == "renamed.png"
+
+
+async def test_nothing_is_fetched_for_an_encoder_that_cannot_be_asked(
+    world: World, images: list[int]
+) -> None:
+    world.reachable = False
+    world.source.add_many(map(picture, range(100, 104)))
+    fetched = world.source.calls["fetch"]
+    await world.sweep(120)
+    assert world.source.calls["fetch"] == fetched
+    assert world.daemon.worklist.waiting(1).why == "clip: 4 images wait for the encoder"
+    world.reachable = True
+    world.daemon.worklist.wake("clip")
+    await asyncio.sleep(60)
+    assert world.stored() == world.wanted()
 
 
 async def test_before_any_encoder_is_recognised_too(world: World, images: list[int]) -> None:
@@ -96,7 +111,7 @@ async def test_while_another_takes_over_changes_reach_the_vectors_that_answer(
     world: World, images: list[int]
 ) -> None:
     await another_at_work(world)
-    world.encoder.sickness = away()
+    world.encoder.sickness, world.reachable = away(), False
     world.source.delete(images[0])
     renamed = world.source.rename(images[1], "renamed.png")
     world.source.replace(images[2], picture(200))
