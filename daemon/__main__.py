@@ -1,4 +1,4 @@
-"""The command line: run, sync, plan, search, diverse, status, quarantine, encoder, model, samples."""
+"""The command line: everything `embedsync --help` lists."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from daemon.model_commands import model_commands
 from daemon.service_commands import add_service_commands
+from daemon.transfer_commands import transfer_commands
 from state.errors import EmbedsyncError, Misconfigured, Occupied
 
 if TYPE_CHECKING:
@@ -316,6 +317,15 @@ def _other_daemon_package() -> str | None:
 
 
 app.add_typer(model_commands(out, _failures), name="model")
+
+
+def _wired(settings: Settings) -> Any:
+    from daemon.wiring import wired
+
+    return wired(settings)
+
+
+app.add_typer(transfer_commands(out, _carry_out, _wired))
 add_service_commands(app, out, _failures, _read, _other_daemon_package)
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class Parts:
     encoder: Encoder
     surveys: Surveys
     controller: Controller
+    epochs: Epochs
     metrics: Metrics
     settled: Callable[[], Awaitable[None]]
     roots: Mapping[str, RootTask]
@@ -212,6 +213,7 @@ async def wired(
             pool,
             surveys,
             controller,
+            epochs,
             metrics,
             opened.display.settled,
             roots,

@@ -125,7 +125,7 @@ class EdgeStore:
             raise Inconsistent(
                 f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}"
             )
-        if known is record:
+        if record.id not in self._catalogue.encoders:
             await self._check_space()
             await self._drop_shard(record.id)  # a crash may have left one of a forgotten encoder
             await self._process.open(record.id, self._path(record.id), record.dimension)

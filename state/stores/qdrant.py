@@ -143,7 +143,7 @@ class QdrantStore:
             raise Inconsistent(
                 f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}"
             )
-        if known is record:
+        if record.id not in self._catalogue.encoders:
             await self._ensure(record, known=False)
             await self._catalogue.add(record)
 

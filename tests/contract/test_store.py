@@ -101,6 +101,7 @@ async def test_the_catalogue_returns_encoders_with_their_canaries(store: Store, 
 async def test_adding_an_encoder_again_keeps_its_points(store: Store, collection: str) -> None:
     await store.upsert(collection, embeddings([1]))
     await store.add_encoder(record(collection))
+    await store.add_encoder(next(known for known in await store.encoders() if known.id == collection))
     assert len(await listed(store, collection)) == 1
     assert [known.id for known in await store.encoders()].count(collection) == 1
 

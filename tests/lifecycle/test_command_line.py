@@ -20,6 +20,16 @@ COMMANDS = (
     "status",
     "quarantine list",
     "quarantine retry",
+    "encoder list",
+    "encoder use",
+    "model fetch",
+    "model path",
+    "export",
+    "import",
+    "adopt",
+    "doctor",
+    "health",
+    "reload",
     "samples",
 )
 

@@ -1,0 +1,1 @@
+"""Vectors out of one store and into another, by way of files that numpy and any JSON reader understand."""
