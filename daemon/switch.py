@@ -20,6 +20,12 @@ from state.errors import Inconsistent, Invisible
 from state.model import EncoderStatus, Within
 from state.ports import Encoder, Journal, Matrices, Store
 
+LATE_SECONDS = 3600.0
+"""How long pictures that cannot be had keep their project with the encoder that has vectors of them."""
+
+FEW = 10
+"""So many of them, or one in a hundred, are gone without after that."""
+
 log = structlog.get_logger()
 
 
@@ -46,6 +52,7 @@ class Switch:
         self._keep_seconds = keep_seconds
         self._now = now
         self._moving = asyncio.Lock()
+        self._late_since: dict[int, float] = {}
 
     async def answering(self, project_id: int, at_work: str | None) -> str | None:
         """Return the encoder that answers for a project; for a new one that is the one at work."""
@@ -55,13 +62,14 @@ class Switch:
             return at_work
         return answering
 
-    async def complete(self, project_id: int, encoder_id: str, images: int) -> None:
-        """Let the encoder answer for the project: it has made vectors of all its `images`.
+    async def complete(self, project_id: int, encoder_id: str, images: int, late: int) -> None:
+        """Let the encoder answer for the project: it has made vectors of all its `images`, some `late` ones
+        aside that could not be had: a few of these hold a project up for a while, and not for ever.
 
         :raises Inconsistent: when its vectors are too few, or not fit to answer
         """
         answering = await self._to_leave(project_id, encoder_id)
-        if answering == encoder_id:
+        if answering == encoder_id or (late and not self._goes_without(project_id, images, late)):
             return
         within = Within(project_id)
         count = await self._store.count(encoder_id, within)
@@ -87,6 +95,11 @@ class Switch:
         async with self._moving:  # a person may have decided otherwise meanwhile
             if await self._to_leave(project_id, encoder_id) != encoder_id:
                 await self._store.set_pointer(project_id, encoder_id)
+        self._late_since.pop(project_id, None)
+
+    def _goes_without(self, project_id: int, images: int, late: int) -> bool:
+        since = self._late_since.setdefault(project_id, self._now())
+        return late <= max(FEW, images // 100) and self._now() - since >= LATE_SECONDS
 
     async def due(self, project_id: int) -> bool:
         """Whether the encoder at work is to take the project over, once it is complete."""

@@ -159,9 +159,10 @@ class Sync:
         if scope.full and not outcome.left:
             await self._journal.forget_forced(project.id, look.began)
         await self._propose_removals(look)
-        if scope.full and not (outcome.left or outcome.doubtful):
-            made = look.listed - len(outcome.quarantined)
-            await self._switch.complete(project.id, look.collection, made)
+        if scope.full:
+            late = len(outcome.left | outcome.doubtful)
+            made = look.listed - len(outcome.quarantined) - late
+            await self._switch.complete(project.id, look.collection, made, late)
         return outcome
 
     async def _look_without_encoder(self, project: Project, scope: Scope) -> Outcome:

@@ -112,19 +112,14 @@ async def wired(
         stack.push_async_callback(store.close)
         opened = await open_source(settings, journal, clock, now, stack)
         source = opened.source
-        jitter = SystemRandom()
-        encoders = await open_encoders(
-            settings,
-            set((await store.pointers()).values()),
-            opened.discover,
-            clock,
-            lambda longest: jitter.uniform(0, longest),
-        )
+        jitter = partial(SystemRandom().uniform, 0)
+        answering = set((await store.pointers()).values())
+        encoders = await open_encoders(settings, answering, opened.discover, clock, jitter)
         pool = encoders.pool
         stack.push_async_callback(pool.close)
 
         metrics = Metrics()
-        worklist = Worklist(clock, lambda longest: SystemRandom().uniform(0, longest))
+        worklist = Worklist(clock, jitter)
         board = Board(clock)
         removals = Removals(
             source, store, journal, worklist, failpoints, clock, asyncio.sleep, metrics.images_removed.inc

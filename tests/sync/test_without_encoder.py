@@ -77,12 +77,29 @@ async def test_a_project_moves_when_all_of_it_is_made_and_not_before(world: Worl
     assert await world.store.count(OLD, Within(1)) == 12
 
 
-async def test_a_picture_nobody_can_have_keeps_the_old_vectors_answering(
+async def test_a_picture_that_cannot_be_had_keeps_the_old_vectors_answering_for_an_hour_and_not_for_ever(
     world: World, images: list[int]
 ) -> None:
     await another_at_work(world)
     world.source.unreachable.add(images[3])
     await world.sweep(120)
+    assert (await world.store.pointers())[1] == OLD
+    await world.sweep(3300)
+    assert (await world.store.pointers())[1] == OLD
+    await world.sweep(1300)
+    assert (await world.store.pointers())[1] == NEW
+    world.source.unreachable.clear()
+    await world.sweep(1300)
+    assert await world.store.count(NEW, Within(1)) == 12
+
+
+async def test_many_pictures_that_cannot_be_had_keep_the_old_vectors_answering(world: World) -> None:
+    images = world.source.add_many(map(picture, range(30)))
+    await world.sweep()
+    await another_at_work(world)
+    world.source.unreachable.update(images[:15])
+    await world.sweep(4000)
+    await world.sweep(4000)
     assert (await world.store.pointers())[1] == OLD
     world.source.unreachable.clear()
     await world.sweep(1300)
