@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,12 @@ its own share, such as pages of a thousand rows: the loop then waits for the emu
 
 SERVED_HERE = frozenset({"emulator", "clip"})
 """Fixtures that are such a service."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what importing everything made out of later collections: one of all of it takes over a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
