@@ -13,7 +13,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,47 @@ async def _live(
     heartbeat: Heartbeat,
 ) -> Settings:
     """Serve until told to stop, or to go on with other secrets; return the settings to go on with."""
+    async with AsyncExitStack() as held:
+        parts = await _unless_told_to_stop(
+            held.enter_async_context(wired(settings, patience=STORE_PATIENCE)), wishes.stop
+        )
+        if parts is None:
+            return settings
+        return await _serve(parts, settings, reread, wishes, notifier, heartbeat)
+
+
+async def _unless_told_to_stop(starting: Coroutine[Any, Any, Parts], stop: asyncio.Event) -> Parts | None:
+    """Start, which may wait for a minute for a store; ``None``: it was given up, since we are to stop."""
+    this = asyncio.current_task()
+    assert this is not None
+    given_up = False
+
+    async def give_up() -> None:
+        nonlocal given_up
+        await stop.wait()
+        given_up = True
+        this.cancel()
+
+    watching = asyncio.create_task(give_up())
+    try:
+        return await starting
+    except asyncio.CancelledError:
+        if not given_up or this.uncancel():
+            raise
+        return None
+    finally:
+        watching.cancel()
+
+
+async def _serve(
+    parts: Parts,
+    settings: Settings,
+    reread: Callable[[Settings], Settings],
+    wishes: Wishes,
+    notifier: Notifier,
+    heartbeat: Heartbeat,
+) -> Settings:
     async with (
-        wired(settings, patience=STORE_PATIENCE) as parts,
         synchronising(parts) as broken,
         listening(parts.app, settings.host, settings.port) as url,
     ):
@@ -100,6 +139,7 @@ async def _live(
                 url=url,
                 encoder=parts.encoder.id,
                 source=parts.source.identity,
+                store=settings.qdrant_host or "embedded",
                 state=str(parts.directory),
             )
             notifier.ready(f"listens at {url}")
@@ -179,7 +219,10 @@ async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
 async def _first_to_end(roots: list[asyncio.Task[None]]) -> None:
     done, _ = await asyncio.wait(roots, return_when="FIRST_COMPLETED")
     ended = done.pop()
-    raise RuntimeError(f"the root task {ended.get_name()} ended") from ended.exception()
+    problem = ended.exception()
+    if isinstance(problem, (Misconfigured, Occupied)):
+        raise problem  # it has words and an exit code of its own
+    raise RuntimeError(f"the root task {ended.get_name()} ended") from problem
 
 
 @asynccontextmanager

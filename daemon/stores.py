@@ -111,8 +111,11 @@ def _import() -> tuple[type[QdrantStore], type[Layout]]:
 
 
 def _instance(directory: Path) -> str:
-    """Return a name for all lives on this directory and machine: a dead one need not be waited for."""
+    """Return a name for all lives on this directory and machine: a dead one need not be waited for.
+
+    A copy of the directory is another.
+    """
     path = directory / INSTANCE_FILE
     if not path.exists():
         path.write_text(uuid4().hex)
-    return f"{path.read_text().strip()}@{socket.gethostname()}"
+    return f"{path.read_text().strip()}@{socket.gethostname()}:{directory.resolve()}"

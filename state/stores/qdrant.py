@@ -303,7 +303,9 @@ class QdrantStore:
             if self._connection.refused or self._connection.read_only:
                 raise Misconfigured("QDRANT_API_KEY", error.problem) from error
             raise
+        await self._connection.check_version()
         await self._held.enter_async_context(self._holder)
+        self._catalogue.only_read = self._connection.read_only
         await self._catalogue.load()
         for record in self._catalogue.encoders.values():
             await self._ensure(record, known=True)

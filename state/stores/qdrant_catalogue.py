@@ -37,6 +37,7 @@ class Catalogue:
     :ivar encoders: by id
     :ivar pointers: from project to encoder id
     :ivar pinned: the encoder chosen by a person
+    :ivar only_read: whether the key did not allow to write when the store was opened
     """
 
     def __init__(self, connection: Connection, collection: str) -> None:
@@ -47,6 +48,7 @@ class Catalogue:
         self.encoders: dict[str, EncoderRecord] = {}
         self.pointers: dict[int, str] = {}
         self.pinned: str | None = None
+        self.only_read = False
 
     async def open(self, layout: Layout) -> None:
         """Make the collection unless it is there.
@@ -59,7 +61,8 @@ class Catalogue:
         marker = await self.get("schema")
         if marker is None:
             strangers, _ = await self._connection.read(lambda client: client.scroll(self.collection, limit=1))
-            if strangers:
+            # Another daemon may have put its marker there between the two calls.
+            if strangers and await self.get("schema") is None:
                 raise Misconfigured("QDRANT_PREFIX", f"collection {self.collection} is no catalogue of ours")
             await self.put("schema", v=SCHEMA)
         elif marker["v"] > SCHEMA:
@@ -131,7 +134,7 @@ class Catalogue:
             try:
                 await self.put("epoch", latest=self._epoch)
             except Unavailable:
-                if not self._connection.read_only:
+                if not self.only_read:
                     raise
             return self._epoch
 

@@ -59,12 +59,15 @@ def retry_after(error: Exception) -> float | None:
 
 
 def translated(error: Exception, writing: bool) -> EmbedsyncError:
-    """Return the error of ours that says the same."""
+    """Return the error of ours that says the same.
+
+    A 404 that is not in the server's own words is of a proxy whose server is away, and no evidence.
+    """
     status, message = status_of(error), _message(error)
     if status in REFUSED:
         refused = "may not write" if writing else "was refused"
         return Unavailable(SERVICE, f"the key in QDRANT_API_KEY {refused}: {message}", KEY_RETRY_SECONDS)
-    if status in (404, 409) or "already exists" in message:
+    if "already exists" in message or (status == 404 and "Not found:" in message):
         return Inconsistent(f"{SERVICE}: {message}")
     if "No space left on device" in message:
         return Unavailable(SERVICE, f"the server's disk is full: {message}", DISK_RETRY_SECONDS)
@@ -73,11 +76,21 @@ def translated(error: Exception, writing: bool) -> EmbedsyncError:
 
 def _message(error: Exception) -> str:
     if isinstance(error, ResponseHandlingException):
-        message = f"{type(error.source).__name__}: {error.source}"
+        kind = type(error.source).__name__
+        what = "no connection to what QDRANT_HOST names" if kind == "ConnectError" else kind
+        message = f"{what}: {error.source}"
     elif isinstance(error, UnexpectedResponse):
-        message = f"{error.status_code}: {error.content.decode(errors='replace')}"
+        message = f"{error.status_code}: {_said(error)}"
     elif isinstance(error, grpc.RpcError):
         message = f"{error.code().name}: {error.details()}"
     else:
         message = f"{type(error).__name__}: {error}"
     return " ".join(message.split())[:LONGEST_MESSAGE]
+
+
+def _said(error: UnexpectedResponse) -> str:
+    """Return the server's own words, or what somebody else said in its place."""
+    try:
+        return str(error.structured()["status"]["error"])
+    except (ValueError, KeyError, TypeError):
+        return error.content.decode(errors="replace")

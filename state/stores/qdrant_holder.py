@@ -80,7 +80,7 @@ class Holder:
             with suppress(Unavailable, Inconsistent, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS):
                     record = await self._catalogue.get(RECORD)
-                    if record is not None and record["instance"] == self._instance:
+                    if record is not None and self._is_mine(record):
                         await self._catalogue.drop(RECORD)
 
     async def beat(self) -> None:
@@ -118,6 +118,10 @@ class Holder:
         await self._catalogue.put(RECORD, name=self._name, instance=self._instance, count=self._count)
 
     def _check(self, record: Record | None) -> None:
-        if record is not None and record["instance"] != self._instance:
+        if record is not None and not self._is_mine(record):
             self._holds = False
             raise Occupied(f"{self._catalogue.collection} was taken over by {record['name']}")
+
+    def _is_mine(self, record: Record) -> bool:
+        """Tell whether this very process wrote it, and not one on a copy of its state."""
+        return (record["instance"], record["name"]) == (self._instance, self._name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
-from operator import itemgetter
+from dataclasses import fields
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 from qdrant_client import models
@@ -22,15 +22,17 @@ LARGEST_ID = 2**63 - 1
 Payload = dict[str, Any]
 _T = TypeVar("_T")
 
-_NAMES = tuple(field.name for field in fields(StoredImage) if field.name != "id")
-_values = itemgetter(*_NAMES)
+PROOF = [field.name for field in fields(StoredImage) if field.name != "id"]
+"""What of a payload says what a point was made from; the rest serves the server's indexes."""
+
+_of_image = attrgetter(*PROOF)
+_of_payload = itemgetter(*PROOF)
 
 
 def payload_of(image: StoredImage) -> Payload:
     """Return a proof as a payload; the project is there once more as a word, for indexes by tenant."""
-    payload = asdict(image)
-    del payload["id"]
-    return {**payload, "project": str(image.project_id), "v": SCHEMA}
+    proof = dict(zip(PROOF, _of_image(image), strict=True))
+    return {**proof, "project": str(image.project_id), "v": SCHEMA}
 
 
 def images_of(points: Iterable[models.Record | models.ScoredPoint]) -> list[StoredImage]:
@@ -39,7 +41,7 @@ def images_of(points: Iterable[models.Record | models.ScoredPoint]) -> list[Stor
     :raises Inconsistent: when one is none of ours
     """
     try:
-        return [StoredImage(int(point.id), *_values(point.payload or {})) for point in points]
+        return [StoredImage(int(point.id), *_of_payload(point.payload or {})) for point in points]
     except (KeyError, ValueError) as error:
         raise Inconsistent(f"the collection holds a point that is not ours: {error!r}") from None
 

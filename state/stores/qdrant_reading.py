@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from state.errors import Inconsistent
 from state.model import Embedding, StoredImage, Vectors, Within
 from state.stores.qdrant_connection import Connection
-from state.stores.qdrant_points import filters, images_of, matching, of_project, parts, storable
+from state.stores.qdrant_points import PROOF, filters, images_of, matching, of_project, parts, storable
 
 ROWS_PER_READ = 500
 NUMBERS_PER_READ = 1 << 16
@@ -51,7 +52,7 @@ class Reading:
 
     async def scroll(self, name: str, project_id: int) -> AsyncIterator[list[StoredImage]]:
         """List a project's proofs in pages, by id."""
-        pages = self._pages(name, of_project(project_id), ROWS_PER_READ, with_payload=True)
+        pages = self._pages(name, of_project(project_id), ROWS_PER_READ, with_payload=PROOF)
         async with aclosing(pages):
             async for page in pages:
                 yield images_of(page)
@@ -63,9 +64,8 @@ class Reading:
             pages = self._pages(name, condition, vectors_per_read(dimension), **wanted)
             async with aclosing(pages):
                 async for page in pages:
-                    datasets = [(record.payload or {})["dataset_id"] for record in page]
-                    ids = [record.id for record in page]
-                    yield np.array(ids, np.int64), np.array(datasets, np.int64), _matrix(page, dimension)
+                    ids, datasets = _places(page)
+                    yield ids, datasets, _matrix(page, dimension)
 
     async def images(self, name: str, ids: Collection[int]) -> list[StoredImage]:
         """Return the proofs of those `ids` that are stored, by id."""
@@ -120,7 +120,7 @@ class Reading:
         self, name: str, ids: Sequence[int], with_vectors: bool = False
     ) -> list[models.Record]:
         records = await self._connection.read(
-            lambda client: client.retrieve(name, ids, with_payload=True, with_vectors=with_vectors)
+            lambda client: client.retrieve(name, ids, with_payload=PROOF, with_vectors=with_vectors)
         )
         return sorted(records, key=lambda record: int(record.id))
 
@@ -149,6 +149,18 @@ class Reading:
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
+
+
+def _places(page: Sequence[models.Record]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ids and dataset ids.
+
+    :raises Inconsistent: when a point is none of ours
+    """
+    try:
+        datasets = [(record.payload or {})["dataset_id"] for record in page]
+        return np.array([record.id for record in page], np.int64), np.array(datasets, np.int64)
+    except (KeyError, ValueError, TypeError) as error:
+        raise Inconsistent(f"the collection holds a point that is not ours: {error!r}") from None
 
 
 def _embeddings(points: Sequence[models.Record | models.ScoredPoint], dimension: int) -> list[Embedding]:

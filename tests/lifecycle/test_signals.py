@@ -54,3 +54,13 @@ def test_a_second_signal_ends_the_daemon_at_once(daemon: LiveDaemon) -> None:
         assert daemon.process.wait(2) == 128 + signal.SIGTERM
     finally:
         child.resume()
+
+
+def test_a_signal_while_the_start_waits_for_a_store_is_heeded(daemon: LiveDaemon) -> None:
+    fill(daemon.images / "trip", range(1))
+    daemon.launch(QDRANT_HOST="http://127.0.0.1:9")
+    daemon.wait_until(lambda: "store.away" in daemon.life, 20)
+    asked = time.monotonic()
+    assert daemon.terminate() == 0
+    assert time.monotonic() - asked < DRAIN_SECONDS
+    assert "daemon.stopped" in daemon.life

@@ -36,12 +36,11 @@ class Opener:
         self.opened: list[QdrantStore] = []
 
     async def __call__(self, name: str = "first", prefix: str = "embedsync_1", **wanted: Any) -> QdrantStore:
-        wanted.setdefault("layout", Layout())
+        wanted = {"layout": Layout(), "instance": name, **wanted}
         store = await QdrantStore.open(
             self.emulator.url,
             prefix,
             name=name,
-            instance=name,
             clock=self.time.clock,
             sleep=self.time.sleep,
             grpc_port=self.emulator.grpc_port if self.by_grpc else None,

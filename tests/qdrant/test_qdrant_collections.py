@@ -11,8 +11,9 @@ from qdrant_points import DIMENSION, ENCODER, both, embeddings, listed, unit_vec
 from state.errors import Inconsistent, Misconfigured, Rejected
 from state.model import Within
 from state.stores.qdrant import QdrantStore
+from state.stores.qdrant_catalogue import point_id
 from state.stores.qdrant_collections import Layout
-from state.stores.qdrant_points import payload_of
+from state.stores.qdrant_points import SCHEMA, payload_of
 
 CATALOGUE = "embedsync_1_catalogue"
 POINTS = f"embedsync_1_{ENCODER.id}"
@@ -184,6 +185,32 @@ async def test_the_catalogue_of_a_newer_version_is_left_alone(
     assert emulator.calls["upsert"] == written
 
 
+async def test_two_that_start_on_an_empty_server_at_once_both_take_the_catalogue_for_ours(
+    open_store: Opener, emulator: QdrantEmulator
+) -> None:
+    marker = {
+        "id": point_id("schema"),
+        "vector": [1.0],
+        "payload": {"kind": "schema", "key": "", "v": SCHEMA},
+    }
+
+    def marked_meanwhile() -> None:
+        emulator.engine.upsert(CATALOGUE, {"points": [marker], "wait": True})
+
+    emulator.faults.add(Fault("scroll", "call", action=marked_meanwhile))
+    assert await (await open_store()).encoders() == []
+
+
+async def test_a_catalogue_that_was_made_and_never_marked_is_taken_on(
+    open_store: Opener, emulator: QdrantEmulator
+) -> None:
+    emulator.engine.create(CATALOGUE, {"vectors": {"size": 1, "distance": "Dot"}})
+    first = await open_store()
+    await first.add_encoder(ENCODER)
+    await first.close()
+    assert [one.id for one in await (await open_store()).encoders()] == [ENCODER.id]
+
+
 async def test_what_a_forgotten_encoder_left_is_not_trusted(open_store: Opener) -> None:
     first = await open_store()
     await first.add_encoder(ENCODER)
@@ -241,7 +268,32 @@ async def test_an_encoder_that_is_no_name_is_rejected(store: QdrantStore) -> Non
         await store.add_encoder(replace(ENCODER, id="../x"))
 
 
-@pytest.mark.parametrize("url", ["", "ftp://qdrant", "http://", "http://emulator:port"])
-async def test_an_address_that_is_none_is_named(url: str) -> None:
-    with pytest.raises(Misconfigured, match="QDRANT_HOST"):
+@pytest.mark.parametrize(
+    "url", ["", "ftp://qdrant", "http://", "http://emulator:port", "http://me:hunter2@emulator:6333"]
+)
+async def test_an_address_that_is_none_is_named_and_not_repeated(url: str) -> None:
+    with pytest.raises(Misconfigured, match="QDRANT_HOST") as caught:
         await QdrantStore.open(url, "embedsync_1", name="a", instance="a", clock=lambda: 0.0)
+    assert "hunter2" not in str(caught.value)
+
+
+@both
+@pytest.mark.parametrize("key", ["hunter2\nhunter3", "hunter2é", "hunter2\x7f"])
+async def test_a_key_that_no_header_can_carry_is_named_and_not_repeated(open_store: Opener, key: str) -> None:
+    with pytest.raises(Misconfigured, match="QDRANT_API_KEY") as caught:
+        await open_store(api_key=key)
+    assert "hunter2" not in str(caught.value)
+
+
+@both
+async def test_a_server_too_old_is_told_at_the_start(open_store: Opener, emulator: QdrantEmulator) -> None:
+    emulator.engine.version_said = "1.9.7"
+    with pytest.raises(Misconfigured, match=r"QDRANT_HOST.*Qdrant 1\.9\.7.*1\.12 or later"):
+        await open_store()
+
+
+async def test_a_server_that_does_not_say_how_old_it_is_is_used(
+    open_store: Opener, emulator: QdrantEmulator
+) -> None:
+    emulator.engine.version_said = "development"
+    await (await open_store()).add_encoder(ENCODER)

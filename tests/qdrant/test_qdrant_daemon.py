@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from folder_daemon import Running, paint
 from qdrant_emulator import QdrantEmulator
 
+from daemon.stores import _instance
 from state.errors import Misconfigured, Occupied, Unavailable
 from state.stores.qdrant_holder import Holder
 
@@ -83,6 +85,14 @@ async def test_after_a_death_the_same_state_goes_on_at_once(
         await running.start()
     await running.settled()
     assert running.encoded == 0
+
+
+def test_a_copy_of_a_state_directory_is_another_instance_and_the_same_one_is_not(tmp_path: Path) -> None:
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    first.mkdir()
+    name = _instance(first)
+    shutil.copytree(first, copy)
+    assert _instance(first) == name != _instance(copy)
 
 
 async def test_a_wrong_key_is_told_by_the_name_of_its_setting(

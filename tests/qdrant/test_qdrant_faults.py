@@ -1,8 +1,10 @@
 """A server in trouble: what was written is written, what was not is said, and nothing is guessed."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+import trustme
 from qdrant_emulator import DISK_FULL, Fault, QdrantEmulator
 from qdrant_opening import Opener, Time
 from qdrant_points import ENCODER, both, embeddings, listed, unit_vectors
@@ -117,6 +119,30 @@ async def test_an_epoch_lost_with_its_answer_is_never_used_again(
     assert await store.next_epoch() == 2
     await store.close()
     assert await (await open_store()).next_epoch() == 3
+
+
+async def test_an_epoch_that_could_not_be_kept_is_not_used(
+    store: QdrantStore, emulator: QdrantEmulator
+) -> None:
+    emulator.faults.add(Fault("upsert", "status", status=403))
+    with pytest.raises(Unavailable, match="may not write"):
+        await store.next_epoch()
+    assert await store.next_epoch() == 2
+
+
+@both
+async def test_a_page_not_found_of_a_proxy_is_no_evidence(
+    store: QdrantStore, emulator: QdrantEmulator, time_passing: Time
+) -> None:
+    beating = asyncio.create_task(store.beat())
+    beats = emulator.calls["upsert"]
+    emulator.faults.add(Fault("retrieve", "status", times=3, status=404, message="404 page not found"))
+    async with asyncio.timeout(10):
+        while emulator.calls["upsert"] < beats + 2 and not beating.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not beating.done()
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
 
 
 @pytest.mark.parametrize("kind", ["html", "cut"])
@@ -246,6 +272,23 @@ async def test_a_key_that_may_only_read_serves_searches_and_says_why_nothing_is_
     assert READING not in str(caught.value)
     with pytest.raises(Unavailable, match="may not write"):
         await reader.set_pointer(1, ENCODER.id)
+
+
+@both
+async def test_over_tls_the_server_is_one_that_this_machine_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time_passing: Time, transport: str
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    async with QdrantEmulator(tmp_path, certificate=certificate) as emulator:
+        opener = Opener(emulator, time_passing, transport == "grpc")
+        with pytest.raises(Unavailable, match=r"CERTIFICATE_VERIFY_FAILED|UNAVAILABLE"):
+            await opener()
+        authority.cert_pem.write_to_path(tmp_path / "roots.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+        store = await opener()
+        await store.healthy()
+        await store.close()
 
 
 async def test_a_key_that_may_only_read_is_no_start_for_a_new_store(

@@ -46,6 +46,15 @@ async def test_who_comes_back_after_it_was_replaced_goes(open_store: Opener) -> 
         await asyncio.wait_for(first.beat(), 10)
 
 
+async def test_one_on_a_copy_of_the_state_does_not_write_beside_the_first_for_ever(
+    open_store: Opener,
+) -> None:
+    first = await open_store("process 7", instance="copied")
+    await open_store("process 8", instance="copied")
+    with pytest.raises(Occupied, match="process 8"):
+        await asyncio.wait_for(first.beat(), 10)
+
+
 @pytest.mark.parametrize("noticed", [True, False])
 async def test_one_that_was_replaced_does_not_let_go_of_what_is_another_s(
     open_store: Opener, noticed: bool

@@ -86,3 +86,5 @@ async def test_a_point_without_a_proof_is_not_taken_for_an_image(
     emulator.engine.upsert(f"embedsync_1_{ENCODER.id}", {"points": [stranger], "wait": True})
     with pytest.raises(Inconsistent, match="not ours"):
         await listed(store)
+    with pytest.raises(Inconsistent, match="not ours"):
+        await anext(store.vectors(ENCODER.id, Within(1)))

@@ -57,6 +57,10 @@ class Engine:
         self._directory = directory
         self._made = Counter[str]()
         self.collections: dict[str, Collection] = {}
+        self.version_said = "1.15.4"
+
+    def version(self, name: str, body: Json) -> Json:
+        return {"title": "qdrant - vector search engine", "version": self.version_said}
 
     def close(self) -> None:
         for collection in self.collections.values():

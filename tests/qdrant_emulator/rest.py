@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from socket import SO_LINGER, SOL_SOCKET
@@ -40,8 +41,13 @@ Serve = Callable[[str, str | None, str, Json], Awaitable[Any]]
 class Rest:
     """Listens on a port, the same one every time."""
 
-    def __init__(self, serve: Serve, port: int) -> None:
+    def __init__(self, serve: Serve, port: int, certificate: Any) -> None:
         self._serve = serve
+        self._tls: ssl.SSLContext | None = None
+        if certificate:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(self._tls)
+        self.scheme = "https" if certificate else "http"
         self._runner: web.AppRunner
         self.port = port
 
@@ -49,14 +55,18 @@ class Rest:
         app = web.Application(client_max_size=BODY_BYTES)
         for (method, tail), operation in ROUTES.items():
             app.router.add_route(method, "/collections/{name}" + tail, self._answering(operation))
+        app.router.add_get("/", self._version)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         await self._runner.cleanup()
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(await self._serve("version", None, "", {})))
 
     def _answering(self, operation: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         from .emulator import Broken

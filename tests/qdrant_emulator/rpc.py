@@ -31,8 +31,9 @@ Call = Callable[[str, str, Json, Any], Awaitable[Any]]
 class Rpc:
     """Listens on a port, the same one every time."""
 
-    def __init__(self, serve: Serve, port: int) -> None:
+    def __init__(self, serve: Serve, port: int, certificate: Any) -> None:
         self._serve = serve
+        self._certificate = certificate
         self._server: grpc.aio.Server
         self.port = port
 
@@ -41,8 +42,14 @@ class Rpc:
             options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         )
         messages.add_PointsServicer_to_server(Points(self._call), self._server)
+        messages.add_QdrantServicer_to_server(Root(self._call), self._server)
         messages.add_CollectionsServicer_to_server(Collections(self._call), self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        if certificate := self._certificate:
+            pair = certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes()
+            self.port = self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        else:
+            self.port = self._server.add_insecure_port(address)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -61,6 +68,14 @@ class Rpc:
         except Broken as broken:
             code = grpc.StatusCode.INTERNAL if broken.fault.kind == "html" else grpc.StatusCode.UNAVAILABLE
             await context.abort(code, "Connection reset by peer")
+
+
+class Root(messages.QdrantServicer):
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def HealthCheck(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return messages.HealthCheckReply(**await self._call("version", "", {}, context))
 
 
 class Collections(messages.CollectionsServicer):

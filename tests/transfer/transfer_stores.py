@@ -34,7 +34,7 @@ def points(ids: Sequence[int], project_id: int = 1, epoch: int = 1) -> list[Embe
     return [
         Embedding(
             StoredImage(
-                i, project_id, 10 + i % 2, f"bild {i} ü.jpg", f"hash {i}", f"a/{i}", "now", "", epoch
+                i, project_id, 10 + i % 2, f"bild {i} ü\u2028.jpg", f"hash {i}", f"a/{i}", "now", "", epoch
             ),
             row,
         )
