@@ -10,7 +10,7 @@ WIRE   := var/wire
 HAS_UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-platform test check lint nightly wire bench lock audit clean
+.PHONY: help run run-platform test check lint nightly soak wire bench lock audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ lint: $(VENV)/dev.stamp  ## Style, types and import rules.
 
 nightly: $(VENV)/dev.stamp  ## The long versions of the tests.
 	$(BIN)/python -m pytest -m nightly
+
+soak: $(VENV)/dev.stamp  ## Ten minutes of work with faults on, watching what the daemon holds; SOAK='--minutes 60' for more.
+	$(BIN)/python -m tests.soak $(SOAK)
 
 wire: $(VENV)/dev.stamp  ## The CLIP transports against a real Jina gateway, whose answers are recorded.
 	$(MAKE) --no-print-directory VENV=$(WIRE) $(WIRE)/wire.stamp

@@ -10,6 +10,7 @@ ALL = (
     "matrices",
     "edge",
     "http",
+    "concurrency",
     "pipeline",
     "text_latency",
     "decoding",

@@ -1,7 +1,7 @@
 """The HTTP application: from a request to the function that answers it, and back.
 
-What comes in passes, in this order: an id and a clock; the way errors take; a place among those being
-answered; the body; the caller; the model; the handler.
+What comes in passes, in this order: an id and a clock; the way errors take; the body; a place among those
+being answered; the caller; the model; the handler.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Literal
 
@@ -23,7 +24,7 @@ from aiohttp.typedefs import Middleware
 from handlers.auth import Access, Reach, admit, token_from_headers
 from handlers.bodies import Body, read_body
 from handlers.calibration import Samples
-from handlers.errors import NotYet, answer_to
+from handlers.errors import BadRequest, NotYet, answer_to
 from handlers.metrics import Metrics
 from handlers.openapi import describe
 from handlers.parts import PARTS, Call, Limits, Parts, Ports
@@ -68,6 +69,7 @@ def create_app(
         light=WorkPool("light", limits.threads, limits.concurrent_requests),
         heavy=WorkPool("heavy", 1, limits.waiting_selections),
         gate=Gate(limits.concurrent_requests),
+        reading=Gate(limits.concurrent_requests),
         waiting=Gate(limits.waiting_for_vectors),
         texts=TextCache(limits.cached_texts),
         samples=Samples(limits.cached_samples, clock),
@@ -75,8 +77,9 @@ def create_app(
         description=cache(lambda: orjson.dumps(describe(ROUTES, limits, version))),
     )
     app = web.Application(
-        middlewares=[_observed(parts.metrics, path_prefix, clock, new_id)],
+        middlewares=[_observed(parts.metrics, path_prefix, limits.transfer_seconds, clock, new_id)],
         client_max_size=limits.body_bytes,
+        handler_args={"keepalive_timeout": limits.idle_seconds, "lingering_time": limits.linger_seconds},
     )
     app[PARTS] = parts
     app.cleanup_ctx.append(_pools)
@@ -95,9 +98,9 @@ def _endpoint(route: Route) -> WebHandler:
         if probe:
             return await _call(route, request, parts, Body({}))
         try:
-            with parts.gate.entered():
-                async with asyncio.timeout(parts.limits.request_seconds) as deadline:
-                    body = await _body(route, request, parts)
+            async with asyncio.timeout(parts.limits.request_seconds) as deadline:
+                body = await _body(route, request, parts)
+                with parts.gate.entered():
                     return await _call(route, request, parts, body)
         except TimeoutError:
             if not deadline.expired():
@@ -109,9 +112,17 @@ def _endpoint(route: Route) -> WebHandler:
 
 
 async def _body(route: Route, request: web.Request, parts: Parts) -> Body:
+    """Read what a request brings; whoever dribbles takes no place from those whose body is here."""
     if route.method == "GET":
         return Body(request.query)
-    return await read_body(request, parts.limits.body_values)
+    seconds = parts.limits.transfer_seconds
+    whole = request.content.is_eof()
+    try:
+        with nullcontext() if whole else parts.reading.entered():
+            async with asyncio.timeout(seconds):
+                return await read_body(request, parts.limits.body_values)
+    except TimeoutError:
+        raise BadRequest("body", f"did not arrive within {seconds:g} s", 408) from None
 
 
 async def _call(route: Route, request: web.Request, parts: Parts, body: Body) -> web.Response:
@@ -122,7 +133,11 @@ async def _call(route: Route, request: web.Request, parts: Parts, body: Body) ->
 
 
 def _observed(
-    metrics: Metrics, path_prefix: str, clock: Callable[[], float], new_id: Callable[[], str]
+    metrics: Metrics,
+    path_prefix: str,
+    transfer_seconds: float,
+    clock: Callable[[], float],
+    new_id: Callable[[], str],
 ) -> Middleware:
     """Make the middleware that times, logs and names every request, and turns failures into answers."""
 
@@ -150,9 +165,26 @@ def _observed(
         response.headers["X-Request-Id"] = request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
+        await _deliver(request, response, request_id, transfer_seconds)
         return response
 
     return observe
+
+
+async def _deliver(
+    request: web.Request, response: web.StreamResponse, request_id: str, seconds: float
+) -> None:
+    """Write the answer here and not after us, where nothing limits how long a caller may leave it unread."""
+    try:
+        async with asyncio.timeout(seconds):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        log.info("request.cut_off", request_id=request_id, seconds=seconds)
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        return  # aiohttp finds out by itself, and quietly
 
 
 QUIET = frozenset(route.path for route in ROUTES if route.reach is Reach.ANYONE)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hmac
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -23,6 +25,9 @@ LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"
 
 SIGNS_OF_A_PROXY = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Origin")
 """With one of these the peer's address is not the caller's: a proxy, or a web page in its browser."""
+
+UNREGISTRABLE = (".localhost", ".local", ".internal")
+"""Endings of names that nobody can have in the public DNS; nor can anybody have a name without a dot."""
 
 PLAUSIBLE_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -123,6 +128,8 @@ def _same(token: str, expected: str) -> bool:
 def _comes_from(request: web.Request, networks: tuple[Network, ...]) -> bool:
     if request.remote is None or any(sign in request.headers for sign in SIGNS_OF_A_PROXY):
         return False
+    if not all(map(_is_ours, request.headers.getall("Host", ()))):
+        return False
     try:
         address = ip_address(request.remote)
     except ValueError:
@@ -130,3 +137,19 @@ def _comes_from(request: web.Request, networks: tuple[Network, ...]) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return any(address in network for network in networks)
+
+
+def _is_ours(host: str) -> bool:
+    """Tell an address, or a local name, from a name that somebody else may have made to lead here.
+
+    A page of such a name (DNS rebinding) is in its browser's eyes of one origin with us, and may read the
+    answers; the name is all that gives it away, as a browser sends no ``Origin`` with such a GET.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    with suppress(ValueError):
+        ip_address(name)
+        return True
+    return "." not in name or name.endswith(UNREGISTRABLE)

@@ -44,8 +44,8 @@ async def read_body(request: web.Request, most_values: int) -> Body:
     """
     try:
         raw = await request.read()
-    except web.RequestPayloadError:
-        raise BadRequest("body", "its encoding is broken") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise BadRequest("body", "is broken off, or its encoding is broken") from None
     if sum(map(raw.count, (b",", b"[", b"{"))) > most_values:
         raise BadRequest("body", f"holds more than {most_values} values", 413)
     return unwrap(_parse(raw)) if raw.strip() else Body({})

@@ -22,6 +22,7 @@ REFUSALS = {
     401: "No token, or an unknown one",
     403: "The plan does not include it",
     404: "There is no such project, it is not yours to see, or it has no embeddings yet",
+    408: "The body did not arrive in time",
     413: "The body is too large",
     422: "Well formed, but it can never work",
     429: "Too much is going on: see `Retry-After`",

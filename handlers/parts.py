@@ -35,6 +35,9 @@ class Limits:
     :param projection_points: beyond so many, a map shows a sample
     :param query_images: images to be searched by; a scope may have :attr:`ids`
     :param threads: for light work; selections use every core as it is, so they run one by one
+    :param transfer_seconds: that a body may take to arrive, or an answer to be taken
+    :param idle_seconds: that a connection may say nothing whole, more than proxies keep theirs
+    :param linger_seconds: that the rest of a refused body is read on, so that the caller hears why
     :param waiting_selections: further ones are turned away
     :param waiting_for_vectors: requests that wait for a sync to end
     """
@@ -52,6 +55,9 @@ class Limits:
     clusters: int = 1_000
     event_projects: int = 1_000
     request_seconds: float = 60.0
+    transfer_seconds: float = 30.0
+    idle_seconds: float = 75.0
+    linger_seconds: float = 2.0
     probe_seconds: float = 5.0
     concurrent_requests: int = 32
     threads: int = 2
@@ -66,6 +72,8 @@ class Parts:
     """Everything an application's routes share.
 
     :param search_image_ids: what ``image_ids`` beside a prompt means in ``/search``
+    :param gate: of those being answered
+    :param reading: of those whose body is on its way
     :param now: seconds since 1970, to be shown
     :param description: makes ``/openapi.json``, once
     """
@@ -78,6 +86,7 @@ class Parts:
     light: WorkPool
     heavy: WorkPool
     gate: Gate
+    reading: Gate
     waiting: Gate
     texts: TextCache
     samples: Samples
