@@ -80,10 +80,6 @@ class Recognition:
         self._working = False
         self._wanted = asyncio.Event()
 
-    def want(self) -> None:
-        """Ask for a look at who is due."""
-        self._wanted.set()
-
     def left_out(self) -> None:
         """Hear that a member was left out: who fails for that is woken by the next round that ends well."""
         self._working = False

@@ -52,17 +52,6 @@ def pictures() -> list[Pixels]:
     return [np.stack(channels, axis=-1).astype(np.uint8) for channels in layers]
 
 
-async def recognise(encoder: Encoder, store: Store) -> str:
-    """Find out which encoder of the catalogue this is, or enter it as a new one; set its id.
-
-    :raises Inconsistent: as `enter`
-    """
-    live = await encode(encoder)
-    record = match(live, await store.encoders()) or await enter(encoder, live, store)
-    encoder.id, encoder.dimension = record.id, record.dimension
-    return record.id
-
-
 def match(live: Vectors, known: Iterable[EncoderRecord]) -> EncoderRecord | None:
     """Return the encoder that has these vectors of the canaries; ``None`` when none has."""
     return next((record for record in known if agree(record.canaries, live)), None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ import pytest
 from hostile_daemon import PATIENCE, PROJECT, TOKEN, Hostile
 
 from handlers.routes import ROUTES
-
-pytestmark = pytest.mark.skipif(find_spec("schemathesis") is None, reason="needs schemathesis")
 
 PER_ROUTE, PER_ROUTE_AND_NIGHT = 2, 100
 PHASES, EVERY_PHASE = {None: "fuzzing", TOKEN: "coverage"}, "coverage,fuzzing"

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_tiny_clip
 import pytest
 from PIL import Image
+from recognising import recognise
 
 from daemon.encoders import canary, models
 from daemon.encoders.onnx import OnnxEncoder
@@ -102,13 +103,13 @@ async def test_the_model_has_the_same_id_in_a_second_life_and_another_model_anot
 ) -> None:
     catalogue = MemoryStore()
     assert encoder.id is None
-    assert await canary.recognise(encoder, catalogue) == f"onnx-{onnx_tiny_clip.DIMENSION}-1"
+    assert await recognise(encoder, catalogue) == f"onnx-{onnx_tiny_clip.DIMENSION}-1"
     onnx_tiny_clip.write(tmp_path / "other", seed=7)
     onnx_tiny_clip.declare_whole(tmp_path / "other")
     ids = []
     for directory in (model, tmp_path / "other"):
         again = await OnnxEncoder.open(directory, threads=2)
-        ids.append(await canary.recognise(again, catalogue))
+        ids.append(await recognise(again, catalogue))
         await again.close()
     assert ids == [f"onnx-{onnx_tiny_clip.DIMENSION}-1", f"onnx-{onnx_tiny_clip.DIMENSION}-2"]
 

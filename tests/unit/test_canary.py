@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from recognising import recognise
 
 from daemon.encoders import canary
 from daemon.encoders.palette import PaletteEncoder
@@ -70,35 +71,35 @@ def test_canary_pictures_are_unlike_each_other() -> None:
 
 async def test_a_new_encoder_enters_the_catalogue_under_a_number() -> None:
     catalogue, model = Catalogue(), Model(1)
-    assert await canary.recognise(model, catalogue) == "clip-32-1" == model.id
+    assert await recognise(model, catalogue) == "clip-32-1" == model.id
     assert [record.id for record in catalogue.records] == ["clip-32-1"]
 
 
 async def test_the_same_model_with_a_little_noise_keeps_its_id() -> None:
     catalogue = Catalogue()
-    await canary.recognise(Model(1), catalogue)
-    assert await canary.recognise(Model(1, noise=1e-4), catalogue) == "clip-32-1"
+    await recognise(Model(1), catalogue)
+    assert await recognise(Model(1, noise=1e-4), catalogue) == "clip-32-1"
     assert len(catalogue.records) == 1
 
 
 async def test_another_model_gets_the_next_number() -> None:
     catalogue = Catalogue()
     for seed in (1, 2, 3):
-        assert await canary.recognise(Model(seed), catalogue) == f"clip-32-{seed}"
-    assert await canary.recognise(Model(2), catalogue) == "clip-32-2"
+        assert await recognise(Model(seed), catalogue) == f"clip-32-{seed}"
+    assert await recognise(Model(2), catalogue) == "clip-32-2"
 
 
 async def test_the_same_model_keeps_its_id_whoever_runs_it() -> None:
     catalogue = Catalogue()
-    await canary.recognise(Model(1), catalogue)
-    assert await canary.recognise(Model(1, kind="onnx"), catalogue) == "clip-32-1"
+    await recognise(Model(1), catalogue)
+    assert await recognise(Model(1, kind="onnx"), catalogue) == "clip-32-1"
 
 
 async def test_another_kind_or_dimension_is_counted_anew() -> None:
     catalogue = Catalogue()
-    await canary.recognise(Model(1), catalogue)
-    assert await canary.recognise(Model(2, kind="onnx"), catalogue) == "onnx-32-1"
-    assert await canary.recognise(Model(1, dimension=16), catalogue) == "clip-16-1"
+    await recognise(Model(1), catalogue)
+    assert await recognise(Model(2, kind="onnx"), catalogue) == "onnx-32-1"
+    assert await recognise(Model(1, dimension=16), catalogue) == "clip-16-1"
 
 
 async def test_one_disagreeing_canary_makes_another_model() -> None:
@@ -106,14 +107,14 @@ async def test_one_disagreeing_canary_makes_another_model() -> None:
     vectors = await canary.encode(model)
     vectors[3] = vectors[4]
     catalogue.records.append(EncoderRecord("clip-32-1", "clip", 32, vectors))
-    assert await canary.recognise(model, catalogue) == "clip-32-2"
+    assert await recognise(model, catalogue) == "clip-32-2"
 
 
 async def test_an_encoder_whose_name_stands_for_other_vectors_is_inconsistent() -> None:
     catalogue = Catalogue()
-    await canary.recognise(Model(1, id="palette-32-1"), catalogue)
+    await recognise(Model(1, id="palette-32-1"), catalogue)
     with pytest.raises(Inconsistent, match="palette-32-1"):
-        await canary.recognise(Model(2, id="palette-32-1"), catalogue)
+        await recognise(Model(2, id="palette-32-1"), catalogue)
 
 
 async def test_texts_an_encoder_refuses_are_no_canaries() -> None:
@@ -131,8 +132,8 @@ async def test_the_palette_encoder_keeps_the_name_it_gives_itself() -> None:
     catalogue, encoder = Catalogue(), PaletteEncoder()
     name = encoder.id
     try:
-        assert await canary.recognise(encoder, catalogue) == name
-        assert await canary.recognise(encoder, catalogue) == name
+        assert await recognise(encoder, catalogue) == name
+        assert await recognise(encoder, catalogue) == name
     finally:
         await encoder.close()
     assert len(catalogue.records) == 1
