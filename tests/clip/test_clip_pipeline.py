@@ -16,9 +16,9 @@ import pytest
 from clip_emulator import ClipEmulator, Fault
 from clip_emulator.faults import Kind
 from PIL import Image
+from recognising import recognise
 
 from daemon.breaker import Breaker
-from daemon.encoders import canary
 from daemon.encoders.clip_http import HttpClip
 from daemon.encoders.pool import Member, Pool
 from daemon.epochs import Epochs
@@ -74,7 +74,7 @@ class Run:
         self._pool = Pool("clip", PICTURES, 224, [self._member])
 
     async def recognise(self) -> None:
-        self.collection = await canary.recognise(self._encoder, self.store)
+        self.collection = await recognise(self._encoder, self.store)
         assert self._encoder.dimension
         self._member.recognised_as(self.collection)
         self._pool.work_as(self.collection, self._encoder.dimension)
