@@ -30,7 +30,7 @@ from qdrant_edge import (
 
 from benchmarks.vectors import synthetic
 from state.model import Embedding, EncoderRecord, StoredImage, Vectors, Within
-from state.stores import edge_child
+from state.stores import edge_child, edge_shard
 from state.stores.edge import POINTS_PER_WRITE, ROWS_PER_READ, EdgeStore
 from state.stores.edge_wire import FIELDS, parts
 
@@ -51,7 +51,7 @@ def fill(shard: EdgeShard, points: list[StoredImage], vectors: Vectors) -> float
     rows = [[image.id, *(getattr(image, field) for field in FIELDS)] for image in points]
     started = time.perf_counter()
     for part in parts(len(rows), POINTS_PER_WRITE):
-        edge_child.upsert(shard, memoryview(vectors[part].tobytes()), rows[part])
+        edge_shard.upsert(shard, memoryview(vectors[part].tobytes()), rows[part])
     return time.perf_counter() - started
 
 
@@ -70,7 +70,7 @@ def datatype_row(name: str, number: int, dimension: int) -> str:
     before = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as directory:
         datatype = getattr(VectorStorageDatatype, name)
-        shard = edge_child.open_shard(Path(directory) / "shard", dimension, datatype)
+        shard = edge_shard.open_shard(Path(directory) / "shard", dimension, datatype)
         rate = number / fill(shard, points, vectors)
         shard.flush()
         shard.close()
@@ -180,7 +180,7 @@ async def compare(number: int, dimension: int, turns: int) -> None:
     embeddings = [Embedding(*pair) for pair in zip(points, vectors, strict=True)]
     record = EncoderRecord(ENCODER_ID, "benchmark", dimension, vectors[:1])
     with tempfile.TemporaryDirectory() as directory:
-        shard = edge_child.open_shard(Path(directory) / "bare", dimension)
+        shard = edge_shard.open_shard(Path(directory) / "bare", dimension)
         store = await EdgeStore.open(Path(directory), "store")
         await store.add_encoder(record)
         bare = number / fill(shard, points, vectors)

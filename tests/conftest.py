@@ -17,7 +17,7 @@ SHARED_SECONDS = 3.0
 """The same where an emulated service works in this process, and takes the interpreter's lock or the loop for
 its own share, such as pages of a thousand rows: the loop then waits for the emulator, not for us."""
 
-SERVED_HERE = frozenset({"emulator", "clip"})
+SERVED_HERE = frozenset({"emulator", "clip", "qdrant"})
 """Fixtures that are such a service."""
 
 

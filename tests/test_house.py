@@ -20,7 +20,7 @@ PACKAGES = ("state", "handlers", "daemon")
 LAYER = {name: level for level, name in enumerate(PACKAGES)}
 
 VENDORS: dict[str, set[str]] = {
-    "qdrant_edge": {"state/stores/edge_child.py"},
+    "qdrant_edge": {"state/stores/edge_shard.py"},
     "qdrant_client": {"state/stores/qdrant*.py"},
     "apscheduler": {"daemon/schedule.py"},
     "supervisely": {"daemon/platform/client.py"},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from state.model import Within
-from state.stores import edge_child
+from state.stores import edge_shard
 from state.stores.edge import free_space_floor
 from state.stores.edge_wire import chunks, pack, scope, unpack
 
@@ -19,18 +19,18 @@ def test_the_space_to_keep_free_grows_with_the_disk_within_bounds(total: int, fl
 
 
 def test_of_a_failed_batch_nothing_stays(tmp_path: Path) -> None:
-    shard = edge_child.open_shard(tmp_path / "shard", 8)
+    shard = edge_shard.open_shard(tmp_path / "shard", 8)
     rows = [[image_id, 1, 2, "", "", "", "", "", 0] for image_id in range(4)]
     wrong = memoryview(np.ones((4, 9), np.float32).tobytes())
     with pytest.raises(Exception, match="dimension"):
-        edge_child.upsert(shard, wrong, rows)
-    assert edge_child.projects(shard, memoryview(b"")) == ([], b"")
+        edge_shard.upsert(shard, wrong, rows)
+    assert edge_shard.projects(shard, memoryview(b"")) == ([], b"")
     shard.close()
 
 
 def test_a_shard_keeps_what_it_was_made_with_when_loaded_again(tmp_path: Path) -> None:
-    edge_child.open_shard(tmp_path / "shard", 8).close()
-    shard = edge_child.open_shard(tmp_path / "shard", 8)
+    edge_shard.open_shard(tmp_path / "shard", 8).close()
+    shard = edge_shard.open_shard(tmp_path / "shard", 8)
     assert set(shard.info().payload_schema) == {"project_id", "dataset_id", "content"}
     shard.close()
 
