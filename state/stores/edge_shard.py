@@ -1,7 +1,4 @@
-"""What can be asked of one shard of Qdrant Edge: rows and raw arrays in, rows and raw arrays out.
-
-`optimize` is never called: it blocks for a minute.
-"""
+"""What can be asked of one shard of Qdrant Edge: rows and raw arrays in, rows and raw arrays out."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from qdrant_edge import (
     CountRequest,
     Distance,
     EdgeConfig,
+    EdgeOptimizersConfig,
     EdgeShard,
     EdgeVectorParams,
     FacetRequest,
@@ -47,6 +45,11 @@ INDEXES = {
     "content": PayloadSchemaType.Keyword,
 }
 
+VACUUM = EdgeOptimizersConfig(
+    deleted_threshold=0.5, vacuum_min_vector_number=1000, default_segment_number=1, indexing_threshold=10**9
+)
+"""All that may be optimised is the room of dead points: an index of neighbours would block for minutes."""
+
 MAX_PROJECTS = 1_000_000
 
 Shard = EdgeShard
@@ -57,18 +60,27 @@ _fields_of = itemgetter(*FIELDS)
 
 
 def open_shard(directory: Path, dimension: int, datatype: VectorStorageDatatype = DATATYPE) -> Shard:
-    """Load a shard, or make an empty one: under another name first, so that half of one never counts."""
+    """Load a shard, or make an empty one: under another name first, so that half of one never counts.
+
+    One of which half is dead is written anew.
+    """
+    vectors = EdgeVectorParams(size=dimension, distance=Distance.Cosine, datatype=datatype)
+    config = EdgeConfig(vectors=vectors, optimizers=VACUUM)
     if not directory.exists():
         unfinished = directory.with_name(directory.name + ".new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        vectors = EdgeVectorParams(size=dimension, distance=Distance.Cosine, datatype=datatype)
-        shard = EdgeShard.create(str(unfinished), EdgeConfig(vectors=vectors))
+        shard = EdgeShard.create(str(unfinished), config)
         for field, schema in INDEXES.items():
             shard.update(UpdateOperation.create_field_index(field, schema))
         shard.flush()
         shard.close()
         unfinished.rename(directory)
-    return EdgeShard.load(str(directory))
+    shutil.rmtree(directory / "temp_segments", ignore_errors=True)  # of one that died while it was at this
+    shard = EdgeShard.load(str(directory), config)
+    if shard.optimize():
+        shard.close()  # what it was written from is given up only now
+        shard = EdgeShard.load(str(directory), config)
+    return shard
 
 
 def upsert(shard: Shard, body: memoryview, rows: Sequence[Row]) -> Answer:

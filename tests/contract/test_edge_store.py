@@ -8,6 +8,7 @@ import sys
 from collections import namedtuple
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -416,3 +417,30 @@ async def test_a_shard_that_outlived_its_catalogue_entry_is_not_trusted(
 async def test_an_encoder_id_that_leads_out_of_the_directory_is_rejected(store: EdgeStore) -> None:
     with pytest.raises(Rejected, match="name"):
         await store.add_encoder(EncoderRecord("../x", "test", 3, np.eye(3, dtype=np.float32)))
+
+
+async def test_a_worn_process_begins_anew_amid_writes_and_questions_and_none_of_them_is_lost(
+    mortal: EdgeStore,
+) -> None:
+    child = child_of()
+    began, before = child.cmdline(), embeddings(range(4))
+
+    async def overwrite(writer: int) -> None:
+        for turn in range(70):
+            some = [replace(one, image=replace(one.image, content=f"{writer} {turn}")) for one in before]
+            await mortal.upsert(ENCODER.id, some)
+
+    async def ask() -> None:
+        while True:
+            assert await mortal.count(ENCODER.id, Within(1)) == 4
+            await asyncio.sleep(0.01)
+
+    await mortal.upsert(ENCODER.id, before)
+    async with asyncio.TaskGroup() as asking:
+        questions = asking.create_task(ask())
+        await asyncio.gather(*map(overwrite, range(8)))
+        questions.cancel()
+    assert child_of().pid == child.pid
+    assert child.cmdline() != began
+    assert any(file.path.endswith("_lock") for file in child.open_files())
+    assert len({one.content for one in await mortal.images(ENCODER.id, range(4))}) == 1

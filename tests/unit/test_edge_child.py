@@ -6,34 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from state.stores import edge_child
-from state.stores.edge_child import Shards
+from state.stores.edge_child import WORN_AFTER, Shards
 from state.stores.edge_wire import FIELDS, unpack
 
 DIMENSION = 8
 
 
 @pytest.fixture
-def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shards]:
-    monkeypatch.setattr(edge_child, "RELOAD_AFTER", 20)
-    shards = Shards()
-    asked(shards, "open", str(tmp_path / "shard"), DIMENSION)
+def shards(tmp_path: Path) -> Iterator[Shards]:
+    shards = Shards({"c": (str(tmp_path / "shard"), DIMENSION)})
     yield shards
     shards.close()
-
-
-@pytest.fixture
-def loads(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Which shards were loaded, since the first."""
-    loaded: list[Path] = []
-    load = edge_child.open_shard
-
-    def recorded(directory: Path, dimension: int) -> edge_child.Shard:
-        loaded.append(directory)
-        return load(directory, dimension)
-
-    monkeypatch.setattr(edge_child, "open_shard", recorded)
-    return loaded
 
 
 def asked(shards: Shards, operation: str, *arguments: object, body: bytes = b"") -> object:
@@ -47,24 +30,36 @@ def write(shards: Shards, ids: range, content: str) -> None:
     asked(shards, "upsert", rows, body=np.ones((len(ids), DIMENSION), np.float32).tobytes())
 
 
-def test_a_shard_overwritten_again_and_again_is_loaded_anew_and_keeps_all(
-    shards: Shards, loads: list[Path]
-) -> None:
-    for turn in range(5):
-        write(shards, range(5), f"content-{turn}")
-        shards.flush()
-    assert len(loads) == 1
-    assert asked(shards, "projects") == [[1, 5]]
-    rows = asked(shards, "scroll", 1, 0, 10)
+def segments(shard: Path) -> set[str]:
+    return {one.name for one in (shard / "segments").iterdir()}
+
+
+def test_one_overwritten_again_and_again_is_worn(shards: Shards) -> None:
+    for turn in range(WORN_AFTER // 500):
+        assert not shards.worn
+        write(shards, range(500), f"content-{turn}")
+    assert shards.worn
+
+
+def test_one_that_only_grew_is_not_worn(shards: Shards) -> None:
+    for start in range(0, 2 * WORN_AFTER, 500):
+        write(shards, range(start, start + 500), "content")
+    assert not shards.worn
+
+
+def test_the_room_of_removed_points_is_free_when_it_is_opened_again(tmp_path: Path) -> None:
+    first = Shards({"c": (str(tmp_path / "shard"), DIMENSION)})
+    for start in range(0, 4000, 500):
+        write(first, range(start, start + 500), "content")
+    assert asked(first, "remove", 1, body=np.arange(3900, dtype=np.int64).tobytes()) == 3900
+    first.close()
+    before = segments(tmp_path / "shard")
+    again = Shards(first.places)
+    assert segments(tmp_path / "shard").isdisjoint(before)
+    rows = asked(again, "scroll", 1, 0, 200)
     assert isinstance(rows, list)
-    assert {row[1 + FIELDS.index("content")] for row in rows} == {"content-4"}
-
-
-def test_a_shard_that_only_grows_is_not_loaded_anew(shards: Shards, loads: list[Path]) -> None:
-    for start in range(0, 100, 10):
-        write(shards, range(start, start + 10), "content")
-        shards.flush()
-    assert loads == []
+    assert [row[0] for row in rows] == list(range(3900, 4000))
+    again.close()
 
 
 def test_after_a_failed_request_the_next_is_answered(shards: Shards) -> None:
