@@ -37,30 +37,42 @@ class Breaker:
         self._jitter = jitter
         self._longest = longest
         self._next = SHORTEST_PAUSE
-        self._until: float | None = None
+        self._since: float | None = None
+        self._until = 0.0
 
-    @property
-    def closed(self) -> bool:
-        """Whether the service works, as far as anybody knows; the opposite of ``embedsync_circuit_open``."""
-        return self._until is None
+    def open_for(self) -> float:
+        """Return the seconds since it opened; 0 while it is closed."""
+        return 0.0 if self._since is None else self._clock() - self._since
 
     def wait(self) -> float:
         """Return the seconds until the service may be asked: 0 when it may be now."""
-        return 0.0 if self._until is None else max(0.0, self._until - self._clock())
+        return 0.0 if self._since is None else max(0.0, self._until - self._clock())
+
+    def doubted(self, rest: float | None = None) -> None:
+        """Open: something failed, and somebody is to see at once, or after a rest, whether all of it does.
+
+        :param rest: seconds
+        """
+        self._open(min(max(rest or 0.0, 0.0), LONGEST_ASKED_FOR))
 
     def failed(self, retry_after: float | None = None) -> None:
         """Leave the service alone for a while; calls that fail meanwhile count as the same failure.
 
         :param retry_after: seconds it asked for, which are waited at least
         """
-        now = self._clock()
         pause = min(max(retry_after or 0.0, 0.0), LONGEST_ASKED_FOR)
-        if self._until is None or now >= self._until:
+        if not self.wait():
             pause = max(pause, self._jitter(self._next))
             self._next = min(2 * self._next, self._longest)
-        self._until = max(self._until or now, now + pause)
+        self._open(pause)
 
     def succeeded(self) -> None:
         """Let everybody ask again."""
-        self._until = None
+        self._since = None
         self._next = SHORTEST_PAUSE
+
+    def _open(self, pause: float) -> None:
+        now = self._clock()
+        if self._since is None:
+            self._since, self._until = now, now
+        self._until = max(self._until, now + pause)

@@ -13,11 +13,8 @@ import structlog
 from daemon.encoders.pool import Member
 from state.errors import Unavailable
 
-STEADY_SECONDS = 60.0
-"""One that is lost again sooner than this after its return is left alone for longer each time."""
-
-LONGEST_REST = 30.0
-"""Longest that such a one is left alone, in seconds."""
+FIRST_REST, LONGEST_REST = 1.0, 30.0
+"""Seconds that one is left alone which failed again before it did anything: the first time, and at most."""
 
 UNKNOWN = "a model not known here"
 
@@ -29,13 +26,13 @@ class _Seen:
     """What was seen of one member.
 
     :param away_since: monotonic seconds; ``None`` while it is there
-    :param returned_at: monotonic seconds of its latest return
-    :param relapses: how often in a row it was lost soon after its return
-    :param seems: whether it was ever recognised, and as which encoder
+    :param said: whether that was said
+    :param relapses: how often in a row it failed, with good canaries, before it did anything
+    :param recognised: whether it ever was, and `seems` as which encoder
     """
 
     away_since: float | None = None
-    returned_at: float | None = None
+    said: bool = False
     relapses: int = 0
     recognised: bool = False
     seems: str | None = None
@@ -57,22 +54,22 @@ class Presence:
 
     def lost(self, member: Member, problem: Unavailable) -> None:
         """Leave a member out that did not answer its canaries."""
-        if member.leave_out(problem) and self._of(member).away_since is not None:
-            log.warning("encoder.away", at=member.name, problem=member.problem)
-        self.missed(member)
+        news = member.leave_out(problem)
+        self._absent(member)
+        self._say(member, news)
 
     def missed(self, member: Member) -> None:
-        """Note that a member has been left out."""
-        seen, now = self._of(member), self._clock()
-        if seen.away_since is not None:
+        """Note that a member is in doubt, for a call failed; it rests first where that is all it does."""
+        if not self._absent(member):
             return
-        seen.away_since = now
-        log.warning("encoder.away", at=member.name, problem=member.problem)
-        if seen.returned_at is not None and now - seen.returned_at < STEADY_SECONDS:
-            seen.relapses += 1
-            member.breaker.failed(min(2.0**seen.relapses, LONGEST_REST))
-        else:
+        seen = self._of(member)
+        if not (member.barren and seen.recognised):
             seen.relapses = 0
+            return
+        if seen.relapses:
+            member.breaker.doubted(min(FIRST_REST * 2.0 ** (seen.relapses - 1), LONGEST_REST))
+            self._say(member)
+        seen.relapses += 1
 
     def recognised(self, member: Member, encoder_id: str | None, at_work: str | None) -> bool:
         """Note what a member's canaries show it to be; return whether it was taken for another till now.
@@ -80,10 +77,10 @@ class Presence:
         :param at_work: the encoder it is meant to be
         """
         seen = self._of(member)
-        if seen.away_since is not None:
-            seen.returned_at = self._clock()
-            log.info("encoder.returned", at=member.name, seconds=round(seen.returned_at - seen.away_since, 1))
-            seen.away_since = None
+        if seen.away_since is not None and seen.said:
+            seconds = round(self._clock() - seen.away_since, 1)
+            log.info("encoder.returned", at=member.name, seconds=seconds)
+        seen.away_since, seen.said = None, False
         before = seen.seems if seen.recognised else at_work
         news = not seen.recognised or encoder_id != seen.seems
         seen.recognised, seen.seems = True, encoder_id
@@ -100,6 +97,20 @@ class Presence:
     def away(self, members: Collection[Member]) -> bool:
         """Whether one of these is away."""
         return any(self._of(one).away_since is not None for one in members)
+
+    def _absent(self, member: Member) -> bool:
+        """Note since when a member is absent; return whether that is news."""
+        seen = self._of(member)
+        if seen.away_since is not None:
+            return False
+        seen.away_since = self._clock()
+        return True
+
+    def _say(self, member: Member, news: bool = False) -> None:
+        seen = self._of(member)
+        if news or not seen.said:
+            seen.said = True
+            log.warning("encoder.away", at=member.name, problem=member.problem)
 
     def _of(self, member: Member) -> _Seen:
         return self._seen.setdefault(member, _Seen())

@@ -2,7 +2,8 @@
 
 Each round begins an epoch, and then asks. Where all that may have made vectors pass, they vouch for the
 epochs before. Where one fails, what nobody vouches for is withdrawn, and made again. Where none is left
-that is the encoder at work, another takes its place, with a collection of its own.
+that is the encoder at work, another takes its place, with a collection of its own. Who is slow to answer is
+heard in a later round, and delays only itself.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import NoReturn
 
 import structlog
 
+from daemon.asking import Asked, Asking
 from daemon.encoders import canary
 from daemon.encoders.pool import CANARY_SECONDS, Member, Pool
 from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
 from daemon.presence import UNKNOWN, Presence
+from daemon.vouching import Vouching
 from state.errors import EmbedsyncError, Unavailable
 from state.model import EncoderRecord, Vectors
 from state.ports import Store
@@ -34,8 +37,11 @@ for running another model."""
 GRACE_SECONDS = 60.0
 """How long a member that is away may hold up the choice of another encoder."""
 
-ABSENT_SECONDS = 300.0
-"""How long the vectors of a member that went away wait for it to vouch for them, while others work."""
+HURRY_SECONDS = 1.0
+"""How long a round waits for those it asks."""
+
+LAST_SECONDS = 3.0
+"""How long one may take for its canaries that is asked for the last time."""
 
 RETRY_SECONDS = 5.0
 """Seconds until a round that the store did not allow to end is begun again."""
@@ -70,45 +76,59 @@ class Recognition:
         self._on_changed, self._on_return = on_changed, on_return
         self._clock = clock
         self.on_doubted: Callable[[], None] = lambda: None
+        self._wanted = asyncio.Event()
         self._presence = Presence(clock)
+        self._asking = Asking(self._wanted.set)
+        self._vouching = Vouching(pool, store, epochs, self._asking, self._presence, self._withdrawn)
         self._asked: dict[Member, float] = {}
-        self._owing: set[Member] = set()
         self._idle_since: float | None = clock()
-        self._to_withdraw: set[str] = set()
-        self._looked_back = False
         self._unfinished = False
         self._working = False
-        self._wanted = asyncio.Event()
 
     def left_out(self) -> None:
-        """Hear that a member was left out: who fails for that is woken by the next round that ends well."""
+        """Hear that a member is in doubt: who fails for that is woken by the next round that ends well."""
         self._working = False
         self._wanted.set()
 
     async def run(self) -> NoReturn:
         """Look at who is due, for ever."""
         pause, said = 0.0, ""
-        while True:
-            with suppress(TimeoutError):
-                # One at rest may be given work at any time, which makes it due sooner.
-                async with asyncio.timeout(max(pause, min(self._next(), BUSY_CHECK_SECONDS))):
-                    await self._wanted.wait()
-            self._wanted.clear()
-            try:
-                await self.round()
-                pause, said = 0.0, ""
-            except EmbedsyncError as problem:
-                if said != str(problem):
-                    said = str(problem)
-                    log.warning("encoder.not_checked", problem=said)
-                pause = RETRY_SECONDS
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    # One at rest may be given work at any time, which makes it due sooner.
+                    async with asyncio.timeout(max(pause, min(self._next(), BUSY_CHECK_SECONDS))):
+                        await self._wanted.wait()
+                self._wanted.clear()
+                try:
+                    await self.round()
+                    pause, said = 0.0, ""
+                except EmbedsyncError as problem:
+                    if said != str(problem):
+                        said = str(problem)
+                        log.warning("encoder.not_checked", problem=said)
+                    pause = RETRY_SECONDS
+        finally:
+            await self._asking.stop()
+
+    async def finish(self) -> None:
+        """Ask those that owe something once more: the next life may have other members.
+
+        To be called when nothing is encoded any more. What nobody vouches for is left to the next life.
+        """
+        owing = [one for one in self._pool.at_work() if one.owes and one not in self._asking]
+        with suppress(EmbedsyncError):
+            if owing:
+                await self._look_at(owing, LAST_SECONDS, LAST_SECONDS + 1)
+        await self._asking.stop()
 
     async def round(self, everyone: bool = False, patience: float = CANARY_SECONDS) -> None:
-        """Ask the members that are due, or all, for their canaries, and act on the answers.
+        """Ask the members that are due for their canaries, and act on the answers there are.
 
         What a round could not end is ended by the next.
 
-        :param patience: longest, in seconds, that a member may hold up the others
+        :param everyone: ask all that may be asked, and wait for each of them
+        :param patience: longest, in seconds, that a member may take
         :raises Unavailable: when the store is away
         :raises Inconsistent: when an encoder goes by a name that stands for other vectors
         """
@@ -116,31 +136,47 @@ class Recognition:
         for one in self._pool.members:
             if one.problem and one.shown is None and one in self._asked:
                 self._presence.missed(one)
-        if not self._pool.at_work():
-            self._working = False
         due = [
             one
             for one in self._pool.members
-            if one.breaker.wait() <= 0 and (everyone or one.owes or self._due_in(one) <= 0)
+            if one not in self._asking
+            and one.breaker.wait() <= 0
+            and (everyone or one.owes or self._due_in(one) <= 0)
         ]
-        if not (due or self._unfinished):
+        due += [one for one in self._vouching.leaving() if one not in self._asking]
+        try:
+            await self._look_at(due, patience, patience + 1 if everyone else HURRY_SECONDS)
+        except asyncio.CancelledError:
+            await self._asking.stop()
+            raise
+
+    async def _look_at(self, due: Sequence[Member], patience: float, hurry: float) -> None:
+        """Ask these, and act on all answers that are there when these have had time to hurry."""
+        if not self._pool.at_work():
+            self._working = False
+        if not (due or self._unfinished or self._asking.answered()):
             return
         self._unfinished = True
         before = self._pool.id
-        vouched_for = self._epochs.current
+        made = self._epochs.current
         self._epochs.begin(await self._store.next_epoch())
-        self._owing.update(one for one in due if one.owes)
+        for one in due:
+            self._asked[one] = self._clock()
+            self._asking.ask(one, made, patience)
+        await self._asking.wait(due, hurry)
         known = await self._store.encoders()
-        await asyncio.gather(*(self._ask(one, known, patience) for one in due))
+        for asked in self._asking.take():
+            await self._hear(asked, known)
+        self._pool.tell()
         if not self._pool.at_work():
             self._working = False
         if before is not None:
-            await self._withdraw_of_strangers(before)
+            await self._vouching.withdraw_of_strangers(before)
         if not self._pool.at_work():
             await self._choose()
         if before is None and self._pool.id is not None:
-            await self._withdraw_of_strangers(self._pool.id)
-        await self._vouch(vouched_for)
+            await self._vouching.withdraw_of_strangers(self._pool.id)
+        await self._vouching.vouch(made)
         if self._pool.at_work():
             self._idle_since = None
             if not self._working:
@@ -152,26 +188,31 @@ class Recognition:
 
     async def _refresh(self) -> None:
         """See whether there are other members now, where one is away or none is known."""
-        if self._pool.members and not any(one.problem for one in self._pool.members):
+        members = self._pool.members
+        if members and all(one.merely_doubted or not one.problem for one in members):
             return
         try:
-            found = await self._find(self._pool.members)
+            found = await self._find(members)
         except Unavailable as problem:
             if self._pool.problem != problem.problem:
                 log.warning("encoder.not_found", problem=problem.problem)
             self._pool.problem = problem.problem
             return
         self._pool.problem = None
-        gone = [one for one in self._pool.members if one not in found]
         self._pool.members = list(found)
         self._presence.keep(found)
-        for one in gone:
-            self._asked.pop(one, None)
-            await one.encoder.close()
+        for one in members:
+            if one not in found:
+                one.retire()
+                self._asked.pop(one, None)
+                await self._asking.stop([one])
+                if not self._vouching.leave(one):
+                    await one.encoder.close()
 
     def _next(self) -> float:
         """Return the seconds until somebody is due."""
-        waits = [max(self._due_in(one), one.breaker.wait()) for one in self._pool.members]
+        idle = [one for one in self._pool.members if one not in self._asking]
+        waits = [max(self._due_in(one), one.breaker.wait()) for one in idle]
         return max(0.0, min(waits, default=RETRY_SECONDS))
 
     def _due_in(self, member: Member) -> float:
@@ -181,42 +222,29 @@ class Recognition:
         wanted = CHECK_SECONDS if at_rest or member.for_texts_only else BUSY_CHECK_SECONDS
         return self._asked.get(member, -wanted) + wanted - self._clock()
 
-    async def _ask(self, member: Member, known: Sequence[EncoderRecord], patience: float) -> None:
-        """Ask a member for its canaries, and note what they show it to be."""
-        owed, member.owes = member.owes, False
-        self._asked[member] = self._clock()
+    async def _hear(self, asked: Asked, known: Sequence[EncoderRecord]) -> None:
+        """Note what a member's canaries show it to be."""
+        member, live, problem = asked.member, None, None
         try:
-            live = await member.canaries(patience)
-        except Unavailable as problem:
+            live = asked.task.result()
+        except Unavailable as away:
+            problem = away
+        record = None if live is None else canary.match(live, known)
+        encoder_id = record.id if record else None
+        if self._vouching.left(member, encoder_id):
+            self._asked.pop(member, None)
+            await member.encoder.close()
+        elif problem is not None:
             self._presence.lost(member, problem)
-            member.owes |= owed
-        except asyncio.CancelledError:
-            member.owes |= owed
-            raise
-        else:
-            record = canary.match(live, known)
+        elif not asked.overtaken:
             member.shown = live
-            if self._presence.recognised(member, record.id if record else None, self._pool.id):
+            self._vouching.heard(asked)
+            if self._presence.recognised(member, encoder_id, self._pool.id):
                 self.on_doubted()
 
-    async def _withdraw_of_strangers(self, encoder_id: str) -> None:
-        """Take away what nobody vouches for, where somebody may have made it who turned out to be another."""
-        if any(one.shown is not None and one.encoder_id != encoder_id for one in self._owing):
-            self._to_withdraw.add(encoder_id)
-        self._owing.clear()
-        for doubtful in tuple(self._to_withdraw):
-            await self._withdraw(doubtful)
-
-    async def _withdraw(self, encoder_id: str) -> None:
-        self._epochs.begin(await self._store.next_epoch())
-        async with self._epochs.withdrawing():
-            count = await self._store.withdraw(encoder_id)
-            # What was begun meanwhile may have read what is gone now, and comes too late as well.
-            self._epochs.begin(await self._store.next_epoch())
-        self._to_withdraw.discard(encoder_id)
+    def _withdrawn(self, count: int) -> None:
         self._working = False  # who came too late waits for an encoder, and is to be woken
         if count:
-            log.warning("encoder.vectors_withdrawn", encoder=encoder_id, count=count)
             self._on_changed()
 
     async def _choose(self) -> None:
@@ -225,7 +253,8 @@ class Recognition:
         answering = Counter((await self._store.pointers()).values()).most_common()
         ranks = {encoder_id: -number for encoder_id, number in answering}
         wanted = [one for one in present if one.encoder_id in ranks]
-        if not wanted and answering and self._presence.away(self._pool.members) and not self._waited():
+        late = bool(self._asking) or self._presence.away(self._pool.members)
+        if not wanted and answering and late and not self._waited():
             return
         candidates = sorted(wanted or present, key=lambda one: ranks.get(one.encoder_id or "", 0))
         candidates.sort(key=lambda one: one.encoder_id is None)
@@ -248,7 +277,7 @@ class Recognition:
         before, encoder_id = self._pool.id, chosen.encoder_id
         assert encoder_id is not None
         if before not in (None, encoder_id):
-            await self._settle(before)
+            await self._vouching.settle(before)
         self._pool.work_as(encoder_id, live.shape[1])
         for one in present:
             if one.encoder_id != encoder_id:
@@ -258,15 +287,6 @@ class Recognition:
         if before != encoder_id:
             log.info("encoder.at_work", encoder=encoder_id, before=before, at=chosen.name)
             self._on_changed()
-
-    async def _settle(self, encoder_id: str) -> None:
-        """Withdraw what those who are away may have made for an encoder that another takes over from."""
-        late = [one for one in self._pool.members if one.owes and one.shown is None]
-        if late:
-            self._to_withdraw.add(encoder_id)
-            await self._withdraw(encoder_id)
-        for one in late:
-            one.owes = False
 
     async def _is_steady(self, member: Member, live: Vectors) -> bool:
         """Whether a model nobody knows answers the same again: one just being swapped is none to keep."""
@@ -278,30 +298,3 @@ class Recognition:
             problem = away
         self._presence.lost(member, problem)
         return False
-
-    async def _vouch(self, epoch: int) -> None:
-        """Confirm what was made before this round, if everybody who may have made it has passed."""
-        at_work = self._pool.id
-        owing = [one for one in self._pool.members if one.owes and one.shown is None]
-        if at_work is None or not self._pool.at_work():
-            return
-        if any(self._presence.absent_for(one) > ABSENT_SECONDS for one in owing):
-            await self._withdraw(at_work)
-            for one in owing:
-                one.owes = False
-        elif not owing:
-            await self._store.confirm(at_work, epoch)
-            await self._look_back(at_work, epoch)
-
-    async def _look_back(self, at_work: str, epoch: int) -> None:
-        """Once: see to what other encoders made in the last life of this process."""
-        if self._looked_back:
-            return
-        for record in await self._store.encoders():
-            if record.id == at_work:
-                continue
-            if any(one.encoder_id == record.id and one.for_texts_only for one in self._pool.members):
-                await self._store.confirm(record.id, epoch)
-            else:
-                await self._withdraw(record.id)
-        self._looked_back = True

@@ -8,6 +8,7 @@ spoils any digest of its vectors. Cosines of canaries do not care: one model agr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
@@ -115,7 +116,9 @@ def agree(these: Vectors, those: Vectors) -> bool:
 
 
 async def _texts(encoder: Encodes, texts: Sequence[str]) -> list[Vectors]:
-    """Encode texts one by one: an encoder that knows no objects refuses some."""
+    """Encode texts, one by one where some are refused: an encoder may know no objects."""
+    with suppress(Rejected):
+        return [(await encoder.encode_texts(texts)).vectors]
     blocks = []
     for text in texts:
         try:

@@ -34,6 +34,18 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+_LOST = {
+    "Connection refused": "nobody listens there",
+    "DNS resolution failed": "its name is not known here",
+    "Domain name not found": "its name is not known here",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate cannot be trusted, or it speaks no TLS",
+    "Socket closed": "it closed the connection amid a call",
+    "Connection reset": "it closed the connection amid a call",
+    "Broken pipe": "it closed the connection amid a call",
+    "failed to connect to all addresses": "it cannot be reached",
+}
+"""What gRPC's details hold when there is no connection, and what is said instead."""
+
 
 @dataclass(slots=True)
 class _Connection:
@@ -76,7 +88,7 @@ class GrpcClip(Gateway):
             call = connection.channel.unary_unary(path)(message, timeout=seconds, metadata=self._metadata)
             return bytes(await call)
         except connection.grpc.aio.AioRpcError as error:
-            failure = self._failure(connection.grpc.StatusCode, error)
+            failure = self._failure(connection.grpc.StatusCode, error, seconds)
             if isinstance(failure, Unavailable) and self._connection is connection:
                 self._connection = None
             raise failure from error
@@ -104,7 +116,7 @@ class GrpcClip(Gateway):
             self._connection = _Connection(grpc, channel)
         return self._connection
 
-    def _failure(self, status: Any, error: Any) -> Unavailable | Rejected:
+    def _failure(self, status: Any, error: Any, seconds: float) -> Unavailable | Rejected:
         """Say what a status means for the batch that was sent."""
         said = f"{error.code().name}: {error.details() or 'no details'}"
         match error.code():
@@ -113,9 +125,15 @@ class GrpcClip(Gateway):
             case status.RESOURCE_EXHAUSTED if "message larger than max" in said:
                 return Rejected(self.said(said))
             case status.UNAUTHENTICATED | status.PERMISSION_DENIED:
-                return self.unavailable(f"refuses us: is CLIP_AUTH_TOKEN right? {said}")
+                return self.unavailable(f"it refuses us: is CLIP_AUTH_TOKEN right? {said}")
             case status.UNIMPLEMENTED:
-                return self.unavailable(f"is no Jina gateway: is CLIP_HOST right? {said}")
+                return self.unavailable(f"it is no Jina gateway: is CLIP_HOST right? {said}")
+            case status.DEADLINE_EXCEEDED:
+                return self.late(seconds)
+            case status.UNAVAILABLE:
+                return self.unavailable(
+                    next((ours for theirs, ours in _LOST.items() if theirs in said), said)
+                )
             case _:
                 return self.unavailable(said)
 

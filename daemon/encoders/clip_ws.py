@@ -15,6 +15,7 @@ import aiohttp
 
 from daemon.encoders.clip_gateway import MAX_MESSAGE_BYTES, Gateway
 from daemon.encoders.clip_http import retry_after
+from daemon.encoders.clip_service import connection_problem
 from state.errors import Unavailable
 
 _CLOSE_SECONDS = 1.0
@@ -66,10 +67,10 @@ class WebsocketClip(Gateway):
         except aiohttp.WSServerHandshakeError as error:
             raise self._handshake_failure(error) from None
         except TimeoutError:
-            raise self.unavailable(f"did not answer within {seconds:g} s") from None
+            raise self.late(seconds) from None
         except (aiohttp.ClientError, OSError) as error:
             # Without its cause: some of the library's messages quote the whole address.
-            raise self.unavailable(getattr(error, "strerror", None) or type(error).__name__) from None
+            raise self.unavailable(connection_problem(error)) from None
         if answer.type is not aiohttp.WSMsgType.BINARY:
             raise self.unavailable(
                 f"{answer.type.name.lower()}: {answer.extra or answer.data or 'no answer'}"
@@ -94,7 +95,7 @@ class WebsocketClip(Gateway):
         return self._session
 
     async def _refuse(self, *_: object) -> NoReturn:
-        raise self.unavailable("sends us elsewhere, where we do not follow: is CLIP_HOST right?")
+        raise self.unavailable("it sends us elsewhere, where we do not follow: is CLIP_HOST right?")
 
     def _handshake_failure(self, error: aiohttp.WSServerHandshakeError) -> Unavailable:
         hint = ": is CLIP_AUTH_TOKEN right?" if error.status in (401, 403) else ""

@@ -28,7 +28,7 @@ REQUIRED = {
 OPTIONAL = frozenset({"config.json", "special_tokens_map.json"})
 
 FETCH = "embedsync model fetch"
-INSTALL = 'pip install "embedsync[onnx]"'
+INSTALL = "pip install --require-hashes --no-deps -r requirements/all.lock"
 
 _MANIFEST = "manifest.json"
 

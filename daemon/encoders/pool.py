@@ -1,13 +1,15 @@
 """All encoders that can be asked: the one at work, behind any number of addresses, and others for texts.
 
-A member is trusted with pictures only while its canaries say that it is the encoder at work. One that
-fails is left out until they say so again, for what comes back may run another model.
+A member is trusted only while its canaries say that it is the encoder asked for. One that fails is in doubt,
+for what comes back may run another model: it is asked for them at once and given nothing until they are good
+again. Who has nobody else to ask waits for that; a member that is in doubt for longer is away.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from daemon.breaker import Breaker
@@ -18,8 +20,14 @@ from state.errors import Rejected, Unavailable
 from state.model import Pixels, TextEmbeddings, Vectors
 from state.ports import Encoder
 
-PAUSES = (0.2, 0.4)
-"""Seconds before a call that failed is made again; one that fails once more leaves its member out."""
+PAUSES = (0.1, 0.2, 0.4)
+"""Seconds before a call that failed is made again; one that fails once more puts its member in doubt."""
+
+LONGEST_PAUSES = 1.5
+"""Most seconds of pauses in one call, those that the service asks for included."""
+
+DOUBT_SECONDS = 2.0
+"""How long a member that failed is waited for: with the pauses before, three seconds in all."""
 
 CANARY_SECONDS = 30.0
 """Longest that the canaries may take, for a server that loads its model first."""
@@ -36,6 +44,9 @@ class Member:
     :ivar shown: its vectors of the canaries, as it gave them last; ``None`` while it is away
     :ivar owes: whether it may have made vectors that no good canary vouches for yet
     :ivar problem: why it is left out; ``None`` while it answers
+    :ivar doubted_as: the encoder it was until it failed; ``None`` when its canaries were had since
+    :ivar away: whether its canaries could not be had when they were asked for last
+    :ivar barren: whether it failed before it did anything of the kind since it was let in
     :ivar under_way: calls it is at
     """
 
@@ -56,7 +67,11 @@ class Member:
         self.shown: Vectors | None = None
         self.owes = not for_texts_only
         self.problem: str | None = "not asked yet"
+        self.doubted_as: str | None = None
+        self.away = True
+        self.barren = False
         self.under_way = 0
+        self._answered: set[bool] = set()
         self._sleep = sleep
 
     async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
@@ -75,6 +90,14 @@ class Member:
         """
         try:
             async with asyncio.timeout(patience):
+                try:
+                    return await canary.encode(self)
+                except (Rejected, Unavailable) as problem:
+                    # One that only stumbles, as over a NaN or a restart, is not to be called away for that.
+                    pause = max(PAUSES[0], getattr(problem, "retry_after", None) or 0.0)
+                    if self.away or pause > LONGEST_PAUSES:
+                        raise
+                await self._sleep(pause)
                 return await canary.encode(self)
         except Rejected as problem:
             raise Unavailable(SERVICE, f"rejects its canaries: {problem}") from problem
@@ -83,27 +106,58 @@ class Member:
 
     def recognised_as(self, encoder_id: str | None) -> None:
         """Note what its canaries show it to be; ``None``: nothing the catalogue knows."""
+        if self.encoder_id is None:
+            self._answered.clear()
         self.encoder_id = encoder_id
         self.problem = None if encoder_id else "it runs another model"
+        self.doubted_as, self.away = None, False
         self.breaker.succeeded()
 
+    def answered(self, texts: bool) -> None:
+        """Note that a call for texts, or for pictures, came to a good end."""
+        self._answered.add(texts)
+
+    def doubt(self, problem: Unavailable, texts: bool) -> None:
+        """Ask it nothing but its canaries, and these at once: a call for texts, or for pictures, failed."""
+        self.barren = texts not in self._answered
+        self.away = False
+        self._forget(problem)
+        self.breaker.doubted(problem.retry_after)
+
     def leave_out(self, problem: Unavailable) -> bool:
-        """Ask it nothing until its canaries are good again; return whether the reason is news."""
-        before, self.problem = self.problem, problem.problem.removeprefix(f"{self.name}: ")
-        self.encoder_id = self.shown = None
+        """Ask it nothing for a while, as its canaries could not be had; return whether the reason is news."""
+        self.away = True
         self.breaker.failed(problem.retry_after)
+        return self._forget(problem)
+
+    def retire(self) -> None:
+        """Give it nothing any more: it is not among the members now."""
+        self.encoder_id = self.shown = self.doubted_as = None
+
+    @property
+    def merely_doubted(self) -> bool:
+        """Whether all that is known against it is a call that failed."""
+        return self.doubted_as is not None and not self.away
+
+    def _forget(self, problem: Unavailable) -> bool:
+        before, self.problem = self.problem, problem.problem.removeprefix(f"{self.name}: ")
+        self.doubted_as = self.encoder_id or self.doubted_as
+        self.encoder_id = self.shown = None
         return self.problem != before
 
     async def _persistently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         self.under_way += 1
+        left = LONGEST_PAUSES
         try:
             for pause in PAUSES:
                 try:
                     return await ask()
                 except Unavailable as problem:
-                    if (problem.retry_after or 0.0) > pause:
+                    seconds = max(pause, problem.retry_after or 0.0)
+                    left -= seconds
+                    if left < 0:
                         raise
-                    await self._sleep(pause)
+                    await self._sleep(seconds)
             return await ask()
         finally:
             self.under_way -= 1
@@ -115,13 +169,21 @@ class Pool:
     :param kind: of the members that are given pictures
     :param batch_size: pictures per call to begin with
     :param picture_side: longest side in pixels of the pictures they want
+    :param patience: seconds that a member in doubt is waited for
     :ivar id: the encoder at work; stays while all its members are away
     :ivar problem: why no members are known
     :ivar lane: what texts go by, since somebody waits for them
-    :ivar on_left_out: called when a member is left out, for somebody to see after it
+    :ivar on_left_out: called when a member is in doubt, for somebody to ask for its canaries
     """
 
-    def __init__(self, kind: str, batch_size: int, picture_side: int, members: Sequence[Member] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        batch_size: int,
+        picture_side: int,
+        members: Sequence[Member] = (),
+        patience: float = DOUBT_SECONDS,
+    ) -> None:
         self.kind, self.batch_size, self.picture_side = kind, batch_size, picture_side
         self.members = list(members)
         self.id: str | None = None
@@ -129,6 +191,8 @@ class Pool:
         self.problem: str | None = None
         self.lane = Lane()
         self.on_left_out: Callable[[], None] = lambda: None
+        self._patience = patience
+        self._news = asyncio.Event()
 
     def work_as(self, encoder_id: str, dimension: int) -> None:
         """Put the members that are this encoder to work."""
@@ -137,6 +201,15 @@ class Pool:
     def at_work(self) -> list[Member]:
         """Return the members that may be given pictures."""
         return self._known_as(self.id)
+
+    def present(self) -> bool:
+        """Whether pictures can be encoded: now, or as soon as a member is out of doubt."""
+        return bool(self.at_work()) or self._returning(self.id)
+
+    def tell(self) -> None:
+        """Wake those who wait for a member in doubt: some canaries were looked at."""
+        self._news.set()
+        self._news.clear()
 
     async def encode_images(self, pictures: Sequence[Pixels]) -> Vectors:
         """Encode pictures by whichever member has least to do; by another one when that fails.
@@ -192,20 +265,54 @@ class Pool:
         ask: Callable[[Member], Awaitable[_Answer]],
         texts: bool = False,
     ) -> _Answer:
-        """Ask the least loaded of those that are that encoder, and the next when that one is away."""
-        while members := self._known_as(encoder_id, texts):
-            member = min(members, key=lambda one: one.under_way)
+        """Ask the least loaded of those that are that encoder, and another when that one fails.
+
+        One that failed is asked a second time when its canaries are good, and no third time.
+        """
+        failed: set[Member] = set()
+        while members := await self._found(encoder_id, texts):
+            member = min(members, key=lambda one: (one in failed, one.under_way))
+            shown = member.shown
             try:
                 answer = await ask(member)
             except Unavailable as problem:
-                if member.encoder_id is not None:
-                    member.leave_out(problem)
+                if member.encoder_id is not None and member.shown is shown:
+                    member.doubt(problem, texts)
                     self.on_left_out()
+                if member in failed:
+                    raise
+                failed.add(member)
                 continue
+            if member.encoder_id != encoder_id:
+                # It came into doubt while it was at this; nobody knows which model answered, until they do.
+                await self._found(encoder_id, texts)
             if member.encoder_id == encoder_id:
+                member.answered(texts)
                 return answer
-            # Its canaries turned bad while it was at this: nobody knows which model answered.
         raise self._nobody(encoder_id)
+
+    async def _found(self, encoder_id: str | None, texts: bool) -> list[Member]:
+        """Return the members that are that encoder, after waiting for those in doubt when there are none."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                while not self._known_as(encoder_id, texts) and self._returning(encoder_id, texts):
+                    await self._news.wait()
+        return self._known_as(encoder_id, texts)
+
+    def _returning(self, encoder_id: str | None, texts: bool = False) -> bool:
+        """Whether somebody in doubt may soon be known as that encoder again.
+
+        So it is while canaries are under way, and a little longer: when these fail too, they are soon asked
+        once more.
+        """
+        return any(
+            one.doubted_as is not None
+            and one.doubted_as == encoder_id
+            and (texts or not one.for_texts_only)
+            and one.breaker.wait() < self._patience
+            and not (one.away and one.breaker.open_for() >= self._patience)
+            for one in self.members
+        )
 
     def describe_absence(self) -> str:
         """Say why nobody who is the encoder at work can be asked."""

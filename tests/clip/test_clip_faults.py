@@ -23,8 +23,8 @@ AWAY = {
     "401": (Fault("status", status=401), "CLIP_AUTH_TOKEN"),
     "403": (Fault("status", status=403), "CLIP_AUTH_TOKEN"),
     "404": (Fault("status", status=404), "CLIP_HOST"),
-    "reset": (Fault("reset"), "ClientOSError"),
-    "reset mid-body": (Fault("cut"), "ClientPayloadError"),
+    "reset": (Fault("reset"), "it closed the connection amid a call"),
+    "reset mid-body": (Fault("cut"), "it closed the connection amid a call"),
     "truncated JSON": (Fault("truncated"), "no JSON, or not whole"),
 }
 REFUSED = {
@@ -77,9 +77,9 @@ async def test_a_service_that_is_down_is_waited_for_and_found_again(
 ) -> None:
     await encoder.ready()
     await clip.stop()
-    for ask in (encoder.ready(), encoder.encode_texts(["a dog"])):
-        with pytest.raises(Unavailable, match="Connect call failed"):
-            await ask
+    for ask in (encoder.ready, lambda: encoder.encode_texts(["a dog"])):
+        with pytest.raises(Unavailable, match=f"^clip: {encoder.name}: nobody listens there$"):
+            await ask()
     await clip.start()
     await encoder.ready()
     await encoder.encode_texts(["a dog"])
@@ -89,7 +89,7 @@ async def test_a_slow_service_is_waited_for_no_longer_than_allowed(clip: ClipEmu
     encoder = HttpClip(clip.url, timeout=0.2)
     clip.faults.add(Fault("latency", seconds=60))
     async with asyncio.timeout(2):
-        with pytest.raises(Unavailable, match="did not answer in time"):
+        with pytest.raises(Unavailable, match=r"it did not answer within 0\.2 s"):
             await encoder.encode_texts(["a dog"])
     await encoder.close()
 

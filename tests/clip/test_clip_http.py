@@ -115,13 +115,6 @@ async def test_a_path_and_a_token_are_used_as_they_are() -> None:
         await encoder.close()
 
 
-async def test_a_token_goes_before_a_password_in_the_address() -> None:
-    async with ClipEmulator(token="mine") as clip:
-        encoder = HttpClip(clip.url.replace("//", "//user:password@"), "mine")
-        await encoder.ready()
-        await encoder.close()
-
-
 async def test_without_an_executor_it_is_not_ready(clip: ClipEmulator, encoder: HttpClip) -> None:
     await encoder.ready()
     clip.executor = False

@@ -10,7 +10,7 @@ from test_clip_faults import AWAY, REFUSED
 
 from daemon.encoders.canary import pictures
 from daemon.encoders.clip_http import HttpClip
-from state.errors import Rejected, Unavailable
+from state.errors import Misconfigured, Rejected, Unavailable
 
 TOKEN, PATH_TOKEN = "header-secret-1234", "path-secret-5678"
 
@@ -67,6 +67,25 @@ async def test_a_server_that_repeats_our_secrets_is_not_repeated() -> None:
     assert len(str(problem)) < 250
 
 
-@pytest.mark.parametrize("base", ["https://user:pass-word@host:8443/net/abc?q=1", "http://[::1]:51000/abc"])
+async def test_an_unknown_name_and_a_port_without_tls_are_told_in_our_words() -> None:
+    async with ClipEmulator() as clip:
+        for address, words in (
+            ("http://no-such-host.invalid", "its name is not known here"),
+            (clip.url.replace("http:", "https:"), "it speaks no TLS"),
+        ):
+            encoder = HttpClip(f"{address}/{PATH_TOKEN}", TOKEN)
+            problem = await failure(encoder)
+            assert words in str(problem)
+            assert_closed(shown(encoder, problem))
+            await encoder.close()
+
+
+def test_a_user_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(Misconfigured, match="user") as problem:
+        HttpClip("https://user:pass-word@host:8443")
+    assert "pass-word" not in str(problem.value)
+
+
+@pytest.mark.parametrize("base", ["https://host:8443/net/abc?q=1", "http://[::1]:51000/abc"])
 def test_the_name_is_scheme_host_and_port(base: str) -> None:
     assert HttpClip(base).name in {"https://host:8443", "http://[::1]:51000"}

@@ -160,7 +160,7 @@ async def test_a_service_that_restarts_is_found_again_at_the_next_call(
 ) -> None:
     before = await clip.encode_images(PICTURES)
     await gateway.stop()
-    with pytest.raises(Unavailable, match="UNAVAILABLE"):
+    with pytest.raises(Unavailable, match=r"^clip: grpc://127\.0\.0\.1:\d+: nobody listens there$"):
         await clip.encode_images(PICTURES)
     await gateway.start()
     np.testing.assert_array_equal(await clip.encode_images(PICTURES), before)
@@ -234,7 +234,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_other_end_too(
 async def test_a_slow_service_is_unavailable_when_its_time_is_over(gateway: FakeGateway) -> None:
     gateway.encode = hanging(asyncio.Event())
     clip = GrpcClip(gateway.url, timeout=0.1)
-    with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED"):
+    with pytest.raises(Unavailable, match=r"it did not answer within 0\.1 s"):
         await clip.encode_images(PICTURES)
     await clip.close()
 

@@ -79,7 +79,7 @@ async def test_a_cancelled_batch_is_let_go_at_once(clip: GrpcClip) -> None:
 
 async def test_a_batch_that_takes_too_long_is_unavailable(flow: RunningFlow) -> None:
     clip = GrpcClip(flow.url, timeout=0.3)
-    with pytest.raises(Unavailable, match="DEADLINE_EXCEEDED"):
+    with pytest.raises(Unavailable, match="it did not answer within"):
         await clip.encode_texts(["sleep 1"])
     await clip.close()
 

@@ -18,6 +18,7 @@ from state.errors import Misconfigured, Rejected
 from state.stores.memory import MemoryStore
 
 FETCH = "embedsync model fetch"
+INSTALL = "pip install --require-hashes --no-deps -r requirements/all.lock"
 
 
 async def test_pictures_and_texts_become_unit_vectors_of_one_dimension(encoder: OnnxEncoder) -> None:
@@ -238,14 +239,14 @@ async def test_halves_of_two_models_are_not_taken_for_one(tmp_path: Path) -> Non
 
 async def test_without_the_extra_it_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    with pytest.raises(Misconfigured, match=r"extra `onnx`: pip install .embedsync\[onnx\]"):
+    with pytest.raises(Misconfigured, match=f"extra `onnx`: {INSTALL}"):
         await OnnxEncoder.open(model, threads=1)
 
 
 def test_the_hint_is_one_line_and_installs_only_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.hint().endswith(f"a real CLIP: {FETCH}")
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    assert models.hint().endswith(f'pip install "embedsync[onnx]" && {FETCH}')
+    assert models.hint().endswith(f"{INSTALL} && {FETCH}")
 
 
 def test_a_model_counts_as_fetched_when_every_file_has_its_size(model: Path, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from daemon.encoders.pool import Member, Pool
 from daemon.epochs import Epochs
 from daemon.recognition import Recognition
 from state.errors import Rejected, Unavailable
-from state.model import Pixels, TextEmbeddings, Vectors
+from state.model import Embedding, Pixels, StoredImage, TextEmbeddings, Vectors
 from state.stores.memory import MemoryStore
 
 DIMENSION = 24
+AWAY = Unavailable("clip", "refused")
 
 
 class Server:
@@ -25,6 +26,8 @@ class Server:
     :ivar problem: raised instead of every answer
     :ivar gate: answers wait for it
     :ivar refuses: whether every picture is rejected
+    :ivar fails_at_pictures: whether it does not answer when it is given any
+    :ivar fails_at_one: whether it does not answer when it is given a single one
     """
 
     kind = "clip"
@@ -38,6 +41,7 @@ class Server:
         self.problem: Unavailable | None = None
         self.failures_left = 0
         self.refuses = False
+        self.fails_at_pictures = self.fails_at_one = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = 0
@@ -49,6 +53,8 @@ class Server:
         await self._answers()
         if self.refuses:
             raise Rejected("no picture is good enough")
+        if self.fails_at_pictures or (self.fails_at_one and len(pictures) == 1):
+            raise Unavailable("clip", "no memory left")
         return project([picture[::28, ::28].ravel() / 255 for picture in pictures], self.seed)
 
     async def encode_texts(self, texts: Sequence[str]) -> TextEmbeddings:
@@ -79,16 +85,19 @@ def picture(seed: int) -> Pixels:
 
 
 class World:
-    """Servers, the pool over them, and its recognition; time stands still until it is moved."""
+    """Servers, the pool over them, and its recognition; time stands still until it is moved.
 
-    def __init__(self, *servers: Server, store: MemoryStore | None = None) -> None:
+    :param patience: seconds that a call waits for a member in doubt
+    """
+
+    def __init__(self, *servers: Server, store: MemoryStore | None = None, patience: float = 0.0) -> None:
         self.now = 0.0
         self.slept: list[float] = []
         self.servers = servers
         self.store = store or MemoryStore()
         self.epochs = Epochs(0)
         self.members = [self.member(f"clip-{i}", server) for i, server in enumerate(servers)]
-        self.pool = Pool("clip", 8, 224)
+        self.pool = Pool("clip", 8, 224, patience=patience)
         self.found: Sequence[Member] = self.members
         self.events: list[str] = []
         self.recognition = Recognition(
@@ -109,6 +118,22 @@ class World:
     async def round(self, after: float = 0.0) -> None:
         self.now += after
         await self.recognition.round()
+
+    async def write(self, image_id: int) -> None:
+        """Encode and write one image as the pipeline does."""
+        began = self.epochs.current
+        collection = self.pool.id
+        assert collection is not None
+        [vector] = await self.pool.encode_images([picture(image_id)])
+        image = StoredImage(image_id, 1, 1, "", f"hash {image_id}", epoch=self.epochs.current)
+        async with self.epochs.writing(began):
+            await self.store.upsert(collection, [Embedding(image, vector)])
+
+    async def stored(self, collection: str = "clip-24-1") -> list[int]:
+        return [image.id async for page in self.store.scroll(collection, 1) for image in page]
+
+    async def confirmed(self, encoder_id: str = "clip-24-1") -> int:
+        return next(one.confirmed for one in await self.store.encoders() if one.id == encoder_id)
 
     async def _find(self, members: Sequence[Member]) -> Sequence[Member]:
         return self.found

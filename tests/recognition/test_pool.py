@@ -25,9 +25,9 @@ async def test_a_batch_goes_to_whoever_has_least_to_do() -> None:
 async def test_a_server_that_stumbles_is_asked_again_and_stays() -> None:
     world = World(Server())
     await world.round()
-    world.servers[0].failures_left = 2
+    world.servers[0].failures_left = 3
     assert (await world.pool.encode_images([picture(1)])).shape == (1, 24)
-    assert world.slept == [0.2, 0.4]
+    assert world.slept == [0.1, 0.2, 0.4]
     assert world.pool.at_work() == world.members
 
 

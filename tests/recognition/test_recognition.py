@@ -4,32 +4,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from recognition_world import Server, World, picture
+from recognition_world import AWAY, Server, World, picture
 
-from daemon.recognition import ABSENT_SECONDS, BUSY_CHECK_SECONDS, CHECK_SECONDS, GRACE_SECONDS
+from daemon.recognition import BUSY_CHECK_SECONDS, CHECK_SECONDS, GRACE_SECONDS
+from daemon.vouching import ABSENT_SECONDS
 from state.errors import Inconsistent, Unavailable
-from state.model import Embedding, StoredImage, TextEmbeddings, Within
-
-AWAY = Unavailable("clip", "refused")
-
-
-async def write(world: World, image_id: int) -> None:
-    """Encode and write one image as the pipeline does."""
-    began = world.epochs.current
-    collection = world.pool.id
-    assert collection is not None
-    [vector] = await world.pool.encode_images([picture(image_id)])
-    image = StoredImage(image_id, 1, 1, "", f"hash {image_id}", epoch=world.epochs.current)
-    async with world.epochs.writing(began):
-        await world.store.upsert(collection, [Embedding(image, vector)])
-
-
-async def stored(world: World, collection: str) -> list[int]:
-    return [image.id async for page in world.store.scroll(collection, 1) for image in page]
-
-
-async def confirmed(world: World) -> int:
-    return next(one.confirmed for one in await world.store.encoders() if one.id == world.pool.id)
+from state.model import TextEmbeddings, Within
 
 
 async def test_the_first_model_becomes_the_encoder_at_work() -> None:
@@ -52,11 +32,11 @@ async def test_the_same_model_keeps_its_id_in_the_next_life_and_at_another_addre
 async def test_good_canaries_vouch_for_what_was_made_before() -> None:
     world = World(Server())
     await world.round()
-    await write(world, 1)
+    await world.write(1)
     epoch = world.epochs.current
-    assert await confirmed(world) < epoch
+    assert await world.confirmed() < epoch
     await world.round(BUSY_CHECK_SECONDS)
-    assert await confirmed(world) == epoch
+    assert await world.confirmed() == epoch
     assert await world.store.withdraw(world.pool.id) == 0
 
 
@@ -64,13 +44,13 @@ async def test_what_was_made_between_a_good_and_a_bad_canary_is_withdrawn() -> N
     world = World(Server())
     await world.round()
     old = world.pool.id
-    await write(world, 1)
+    await world.write(1)
     await world.round(BUSY_CHECK_SECONDS)
-    await write(world, 2)
+    await world.write(2)
     world.servers[0].seed = 2
-    await write(world, 3)
+    await world.write(3)
     await world.round(BUSY_CHECK_SECONDS)
-    assert await stored(world, old) == [1]
+    assert await world.stored(old) == [1]
     assert world.pool.id == "clip-24-2"
     assert world.events.count("changed") >= 2
 
@@ -81,7 +61,7 @@ async def test_an_answer_of_the_new_model_never_comes_to_stand_under_the_old_id(
     old, server = world.pool.id, world.servers[0]
     server.seed = 2
     server.gate.clear()
-    late = asyncio.create_task(write(world, 1))
+    late = asyncio.create_task(world.write(1))
     await asyncio.sleep(0)
     checking = asyncio.create_task(world.round(BUSY_CHECK_SECONDS))
     await asyncio.sleep(0)
@@ -89,7 +69,7 @@ async def test_an_answer_of_the_new_model_never_comes_to_stand_under_the_old_id(
     await checking
     with suppress(Unavailable, AssertionError):
         await late
-    assert await stored(world, old) == []
+    assert await world.stored(old) == []
 
 
 async def test_a_batch_begun_before_a_withdrawal_is_not_written_after_it() -> None:
@@ -136,14 +116,14 @@ async def test_of_several_addresses_one_with_another_model_is_left_out() -> None
 async def test_when_one_of_several_changes_its_model_the_others_go_on() -> None:
     world = World(Server(), Server())
     await world.round()
-    await write(world, 1)
+    await world.write(1)
     await world.round(BUSY_CHECK_SECONDS)
     world.servers[0].seed = 2
-    await write(world, 2)
+    await world.write(2)
     await world.round(BUSY_CHECK_SECONDS)
     assert world.pool.id == "clip-24-1"
     assert world.pool.at_work() == [world.members[1]]
-    assert await stored(world, "clip-24-1") == [1]
+    assert await world.stored() == [1]
 
 
 async def test_a_server_that_comes_back_with_another_model_is_not_let_in() -> None:
@@ -195,50 +175,50 @@ async def test_an_index_is_not_given_up_while_its_model_may_only_be_late() -> No
 async def test_nothing_is_vouched_for_while_somebody_who_made_some_of_it_is_away() -> None:
     world = World(Server(), Server())
     await world.round()
-    before = await confirmed(world)
+    before = await world.confirmed()
     world.members[1].owes = True
     world.servers[1].problem = AWAY
     world.members[1].leave_out(AWAY)
-    await write(world, 1)
+    await world.write(1)
     await world.round(BUSY_CHECK_SECONDS)
-    assert await confirmed(world) == before
+    assert await world.confirmed() == before
     world.servers[1].problem = None
     await world.round(BUSY_CHECK_SECONDS)
-    assert await confirmed(world) > before
-    assert await stored(world, world.pool.id) == [1]
+    assert await world.confirmed() > before
+    assert await world.stored(world.pool.id) == [1]
 
 
 async def test_what_somebody_made_who_never_comes_back_is_made_again() -> None:
     world = World(Server(), Server())
     await world.round()
-    await write(world, 1)
+    await world.write(1)
     world.members[0].owes = world.members[1].owes = True
     world.servers[1].problem = AWAY
     world.members[1].leave_out(AWAY)
     await world.round(BUSY_CHECK_SECONDS)
-    assert await stored(world, world.pool.id) == [1]
+    assert await world.stored(world.pool.id) == [1]
     await world.round(ABSENT_SECONDS + 1)
-    assert await stored(world, world.pool.id) == []
-    await write(world, 1)
+    assert await world.stored(world.pool.id) == []
+    await world.write(1)
     await world.round(BUSY_CHECK_SECONDS)
-    assert await confirmed(world) >= world.epochs.current - 2
+    assert await world.confirmed() >= world.epochs.current - 2
 
 
 async def test_what_a_dead_process_left_unvouched_for_is_withdrawn_when_the_model_changed() -> None:
     first = World(Server(1))
     await first.round()
-    await write(first, 1)
+    await first.write(1)
     second = World(Server(2), store=first.store)
     second.epochs.begin(await second.store.next_epoch())
     await second.round()
     assert second.pool.id == "clip-24-2"
-    assert await stored(second, "clip-24-1") == []
+    assert await second.stored() == []
 
 
 async def test_what_a_dead_process_left_is_vouched_for_by_the_same_model() -> None:
     first = World(Server(1))
     await first.round()
-    await write(first, 1)
+    await first.write(1)
     second = World(Server(1), store=first.store)
     second.epochs.begin(await second.store.next_epoch())
     await second.round()
@@ -249,8 +229,8 @@ async def test_what_a_dead_process_left_is_vouched_for_by_the_same_model() -> No
 async def test_a_withdrawal_that_failed_is_made_up_for() -> None:
     world = World(Server(), Server())
     await world.round()
-    await write(world, 1)
-    await write(world, 2)
+    await world.write(1)
+    await world.write(2)
     withdraw, failing = world.store.withdraw, True
 
     async def sometimes(collection: str) -> int:
@@ -265,7 +245,7 @@ async def test_a_withdrawal_that_failed_is_made_up_for() -> None:
         await world.round(BUSY_CHECK_SECONDS)
     failing = False
     await world.round(BUSY_CHECK_SECONDS)
-    assert await stored(world, world.pool.id) == []
+    assert await world.stored(world.pool.id) == []
 
 
 async def test_other_addresses_replace_the_members() -> None:
@@ -333,14 +313,14 @@ async def test_vectors_of_both_models_stand_under_their_own_ids_only() -> None:
     for image_id in range(8):
         world.servers[0].seed = 1 + image_id // 4
         with suppress(Unavailable):
-            await write(world, image_id)
+            await world.write(image_id)
     await world.round(BUSY_CHECK_SECONDS)
     for image_id in range(8, 12):
-        await write(world, image_id)
+        await world.write(image_id)
     for collection, seed in (("clip-24-1", 1), ("clip-24-2", 2)):
         model = Server(seed)
         for embedding in await world.store.embeddings(collection, range(12)):
             [expected] = await model.encode_images([picture(embedding.image.id)])
             assert float(expected @ embedding.vector) == pytest.approx(1, abs=1e-5)
-    assert await stored(world, "clip-24-2") == [8, 9, 10, 11]
+    assert await world.stored("clip-24-2") == [8, 9, 10, 11]
     assert np.isfinite(world.now)

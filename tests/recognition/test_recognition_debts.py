@@ -5,33 +5,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from recognition_world import DIMENSION, Server, World, picture, project
+from recognition_world import AWAY, DIMENSION, Server, World, picture, project
 
 from daemon import recognition
 from daemon.recognition import BUSY_CHECK_SECONDS, CHECK_SECONDS, GRACE_SECONDS, RETRY_SECONDS
 from state.errors import Unavailable
-from state.model import Embedding, StoredImage, TextEmbeddings
-
-AWAY = Unavailable("clip", "refused")
-
-
-async def write(world: World, image_id: int) -> None:
-    """Encode and write one image as the pipeline does."""
-    began = world.epochs.current
-    collection = world.pool.id
-    assert collection is not None
-    [vector] = await world.pool.encode_images([picture(image_id)])
-    image = StoredImage(image_id, 1, 1, "", f"hash {image_id}", epoch=world.epochs.current)
-    async with world.epochs.writing(began):
-        await world.store.upsert(collection, [Embedding(image, vector)])
-
-
-async def stored(world: World, collection: str) -> list[int]:
-    return [image.id async for page in world.store.scroll(collection, 1) for image in page]
-
-
-async def confirmed(world: World, encoder_id: str) -> int:
-    return next(one.confirmed for one in await world.store.encoders() if one.id == encoder_id)
+from state.model import TextEmbeddings
 
 
 async def test_a_batch_whose_model_was_replaced_meanwhile_ends() -> None:
@@ -54,15 +33,15 @@ async def test_a_batch_whose_model_was_replaced_meanwhile_ends() -> None:
 async def test_one_that_was_left_out_and_not_asked_since_has_not_vouched() -> None:
     world = World(Server(), Server())
     await world.round()
-    before = await confirmed(world, "clip-24-1")
+    before = await world.confirmed()
     world.servers[0].seed = 2
-    await write(world, 1)
+    await world.write(1)
     world.members[0].leave_out(Unavailable("clip", "busy", 300.0))
     world.members[1].owes = True
     await world.round(BUSY_CHECK_SECONDS)
-    assert await confirmed(world, "clip-24-1") == before
+    assert await world.confirmed() == before
     await world.round(301)
-    assert await stored(world, "clip-24-1") == []
+    assert await world.stored() == []
 
 
 async def test_a_model_that_is_known_gets_no_second_id_when_it_comes_back() -> None:
@@ -81,7 +60,7 @@ async def test_a_stranger_met_before_anybody_is_at_work_is_remembered() -> None:
     first = World(Server(1))
     await first.round()
     await first.store.set_pointer(1, "clip-24-1")
-    await write(first, 1)
+    await first.write(1)
     world = World(Server(2), Server(1), store=first.store)
     world.epochs.begin(await world.store.next_epoch())
     world.servers[1].problem = AWAY
@@ -90,14 +69,14 @@ async def test_a_stranger_met_before_anybody_is_at_work_is_remembered() -> None:
     world.servers[1].problem = None
     await world.round(31)
     assert world.pool.id == "clip-24-1"
-    assert await stored(world, "clip-24-1") == []
+    assert await world.stored() == []
 
 
 async def test_what_one_that_is_away_made_is_withdrawn_when_another_encoder_takes_over() -> None:
     world = World(Server(), Server())
     await world.round()
     await world.store.set_pointer(1, "clip-24-1")
-    await write(world, 1)
+    await world.write(1)
     world.members[0].owes, world.members[1].owes = True, False
     world.servers[0].problem = AWAY
     world.members[0].leave_out(AWAY)
@@ -105,13 +84,13 @@ async def test_what_one_that_is_away_made_is_withdrawn_when_another_encoder_take
     await world.round(CHECK_SECONDS + 1)
     await world.round(GRACE_SECONDS + 1)
     assert world.pool.id == "clip-24-2"
-    assert await stored(world, "clip-24-1") == []
+    assert await world.stored() == []
 
 
 async def test_a_vector_read_while_it_is_being_withdrawn_is_not_written_afterwards() -> None:
     world = World(Server())
     await world.round()
-    await write(world, 1)
+    await world.write(1)
     withdraw, begun, go_on = world.store.withdraw, asyncio.Event(), asyncio.Event()
 
     async def slowly(collection: str) -> int:
@@ -130,7 +109,7 @@ async def test_a_vector_read_while_it_is_being_withdrawn_is_not_written_afterwar
     with suppress(Unavailable):
         async with world.epochs.writing(began):
             await world.store.upsert("clip-24-1", [doomed])
-    assert await stored(world, "clip-24-1") == []
+    assert await world.stored() == []
     async with world.epochs.writing(world.epochs.current):
         pass
 
@@ -138,7 +117,7 @@ async def test_a_vector_read_while_it_is_being_withdrawn_is_not_written_afterwar
 async def test_a_withdrawal_that_failed_is_made_up_for_within_seconds() -> None:
     world = World(Server(), Server())
     await world.round()
-    await write(world, 1)
+    await world.write(1)
     withdraw = world.store.withdraw
 
     async def away(collection: str) -> int:
@@ -151,7 +130,7 @@ async def test_a_withdrawal_that_failed_is_made_up_for_within_seconds() -> None:
         await world.round(BUSY_CHECK_SECONDS)
     world.store.withdraw = withdraw
     await world.round(RETRY_SECONDS)
-    assert await stored(world, "clip-24-1") == []
+    assert await world.stored() == []
 
 
 async def test_a_model_of_another_dimension_put_in_between_two_canaries_ends_no_round() -> None:
@@ -235,33 +214,51 @@ async def test_one_that_is_given_work_is_asked_soon_and_not_when_one_at_rest_wou
     await world.round()
     running = asyncio.create_task(world.recognition.run())
     await asyncio.sleep(0)
-    await write(world, 1)
+    await world.write(1)
     world.now += 1
     await asyncio.sleep(0.2)
     running.cancel()
     await asyncio.wait([running])
     assert not world.members[0].owes
-    assert await confirmed(world, "clip-24-1") >= 1
+    assert await world.confirmed() >= 1
 
 
 async def test_who_waits_since_vectors_were_withdrawn_is_woken() -> None:
     world = World(Server())
     await world.round()
-    await write(world, 1)
+    await world.write(1)
     world.servers[0].seed = 2
     await world.round(BUSY_CHECK_SECONDS)
     assert world.pool.id == "clip-24-2"
     assert world.events.count("returned") == 2
 
 
-async def test_one_that_comes_and_goes_is_left_alone_for_longer_each_time() -> None:
+async def test_one_that_does_nothing_but_its_canaries_is_left_alone_for_longer_each_time() -> None:
     world = World(Server())
     await world.round()
+    await world.pool.encode_texts(["a dog"])
     waits = []
-    for _ in range(5):
-        world.members[0].leave_out(AWAY)
-        await world.recognition.round()
+    for _ in range(7):
+        world.servers[0].fails_at_pictures = True
+        with pytest.raises(Unavailable):
+            await world.pool.encode_images([picture(1)])
+        world.servers[0].fails_at_pictures = False
+        await world.round()
         waits.append(world.members[0].breaker.wait())
         await world.round(waits[-1])
         assert world.pool.at_work() == world.members
-    assert waits == [1, 2, 4, 8, 16]
+        await world.pool.encode_texts(["a dog"])
+    assert waits == [0, 1, 2, 4, 8, 16, 30]
+
+
+async def test_one_that_fails_now_and_then_is_asked_for_its_canaries_at_once() -> None:
+    world = World(Server())
+    await world.round()
+    for _ in range(5):
+        await world.pool.encode_images([picture(1)])
+        world.servers[0].fails_at_pictures = True
+        with pytest.raises(Unavailable):
+            await world.pool.encode_images([picture(1)])
+        world.servers[0].fails_at_pictures = False
+        await world.round()
+        assert world.pool.at_work() == world.members

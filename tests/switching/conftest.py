@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from clip_emulator import ClipEmulator
 from folder_daemon import Running, paint
+from switched_folder import CATS, DOGS
 
-from daemon import recognition
+from daemon import breaker, recognition, worklist
 
 
 @pytest.fixture
@@ -17,17 +19,23 @@ async def clip() -> AsyncIterator[ClipEmulator]:
 
 
 @pytest.fixture(autouse=True)
-def frequent_canaries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the canaries every half second, so that no test waits for a minute."""
-    monkeypatch.setattr(recognition, "CHECK_SECONDS", 0.5)
-    monkeypatch.setattr(recognition, "BUSY_CHECK_SECONDS", 0.5)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the canaries, and again at what failed, after tenths of a second instead of minutes."""
+    for module, name in (
+        (recognition, "CHECK_SECONDS"),
+        (recognition, "BUSY_CHECK_SECONDS"),
+        (breaker, "SHORTEST_PAUSE"),
+        (worklist, "SHORTEST_RETRY"),
+    ):
+        monkeypatch.setattr(module, name, 0.2)
+    monkeypatch.setattr("daemon.encoders.opening.Breaker", partial(breaker.Breaker, longest=0.5))
 
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     """A daemon, not started yet, over two projects of pictures."""
-    paint(tmp_path / "pictures" / "cats", range(60))
-    paint(tmp_path / "pictures" / "dogs", range(100, 140))
+    paint(tmp_path / "pictures" / "cats", range(CATS))
+    paint(tmp_path / "pictures" / "dogs", range(100, 100 + DOGS))
     daemon = Running(tmp_path)
     yield daemon
     await daemon.stop()

