@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from daemon.client import Daemon, running_daemon
 from daemon.service import synchronising
@@ -26,6 +26,7 @@ async def bring_up_to_date(settings: Settings, console: Console) -> int:
 
     :raises Misconfigured, Occupied: as `wired`
     :raises Unavailable, Inconsistent: when the source cannot be listed
+    :raises RuntimeError: when a root task ended
     """
     async with running_daemon(settings) as reached:
         if reached:
@@ -43,18 +44,22 @@ async def bring_up_to_date(settings: Settings, console: Console) -> int:
 
 
 async def _do_it(settings: Settings, console: Console) -> list[dict[str, Any]]:
-    async with wired(settings) as parts, synchronising(parts):
-        controller = parts.controller
-        await parts.surveys.survey()
-        names = {one.project.id: one.project.name for one in await controller.status()}
+    async with wired(settings) as parts, synchronising(parts) as broken:
+        controller, surveys = parts.controller, parts.surveys
 
         async def look() -> Progresses:
+            names = {number: one.name for number, one in surveys.projects.items()}
             return {
                 number: (names.get(number, str(number)), one.current, one.total)
                 for number, one in controller.progress().items()
             }
 
-        await _watch(console, look, controller.idle())
+        async def done() -> None:
+            # The root tasks survey as soon as news is listened for: one of our own would come on top.
+            await surveys.surveyed()
+            await controller.idle()
+
+        await _watch(console, look, done(), broken)
         return [
             {
                 "name": one.project.name,
@@ -95,18 +100,28 @@ def _moving(status: Mapping[str, Any]) -> bool:
     return bool(status["stale"]) and not status["waiting_for"]
 
 
-async def _watch(console: Console, look: Callable[[], Awaitable[Progresses]], end: Any) -> None:
-    """Draw the progress until `end` is reached."""
-    ending = asyncio.ensure_future(end)
+async def _watch(
+    console: Console,
+    look: Callable[[], Awaitable[Progresses]],
+    end: Coroutine[Any, Any, None],
+    *broken: asyncio.Future[None],
+) -> None:
+    """Draw the progress until `end` is reached, or what is `broken` says why it never will be."""
+    ending = asyncio.create_task(end)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        drawn = {}
-        while True:
-            finished, _ = await asyncio.wait([ending], timeout=LOOK_SECONDS)
-            for number, (name, current, total) in (await look()).items():
-                if number not in drawn:
-                    drawn[number] = bars.add_task(name)
-                bars.update(drawn[number], completed=current, total=total)
-            if finished:
-                ending.result()
-                return
+    drawn: dict[int, TaskID] = {}
+    try:
+        with Progress(*columns, console=console) as bars:
+            finished: set[asyncio.Future[None]] = set()
+            while not finished:
+                finished, _ = await asyncio.wait(
+                    [ending, *broken], timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED"
+                )
+                for number, (name, current, total) in (await look()).items():
+                    if number not in drawn:
+                        drawn[number] = bars.add_task(name)
+                    bars.update(drawn[number], completed=current, total=total)
+        for one in finished:
+            one.result()
+    finally:
+        ending.cancel()

@@ -29,6 +29,7 @@ class OpenSource:
     :param discover: finds CLIP there
     :param display: what its users are shown
     :param roots: what has to run for it, for ever, by name
+    :param problem_within: why a part of a project cannot be looked at
     """
 
     source: Source
@@ -36,6 +37,7 @@ class OpenSource:
     discover: Discover | None = None
     display: Display = field(default_factory=Undisplayed)
     roots: Mapping[str, RootTask] = field(default_factory=dict)
+    problem_within: Callable[[int], str | None] = lambda project_id: None
 
 
 def identity(settings: Settings) -> bytes:
@@ -68,7 +70,7 @@ async def open_source(
     )
     stack.push_async_callback(source.close)
     await source.open()
-    return OpenSource(source)
+    return OpenSource(source, problem_within=source.problem)
 
 
 async def _open_platform(

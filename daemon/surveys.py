@@ -37,6 +37,7 @@ class Surveys:
     """Knows the source's projects, and keeps the worklist supplied.
 
     :param now: seconds since the epoch, compared only with what this machine wrote down itself
+    :param problem_within: tells why the source cannot look at a part of a project
     :ivar projects: those of the latest survey, and those looked at since
     :ivar cancelled: those whose look a person stopped; they rest until news of them, or a sweep
     :ivar problem: why the latest survey failed; ``None`` when it did not
@@ -52,12 +53,15 @@ class Surveys:
         worklist: Worklist,
         board: Board,
         now: Callable[[], float],
+        problem_within: Callable[[int], str | None] = lambda project_id: None,
     ) -> None:
         self._source, self._store, self._journal = source, store, journal
         self._epochs, self._switch = epochs, switch
         self._worklist, self._board = worklist, board
         self._now = now
-        self._wanted = asyncio.Event()
+        self._problem_within = problem_within
+        self._listening, self._wanted, self._tried = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._failure: EmbedsyncError | None = None
         self._sweep_wanted = True
         self.projects: dict[int, Project] = {}
         self.cancelled: set[int] = set()
@@ -65,16 +69,19 @@ class Surveys:
 
     async def follow(self) -> None:
         """Turn the source's news into marks, for ever; once it is listened for, ask for a survey."""
-        listening = False
         async for marks in self._source.changes():
-            if not listening:
+            if not self._listening.is_set():
                 self.want()
-                listening = True
+                self._listening.set()
             for project_id, scope in marks.items():
                 self._worklist.mark(project_id, scope)
 
     async def run(self) -> NoReturn:
-        """Survey the source whenever that is asked for, and after a while when that failed, for ever."""
+        """Survey the source whenever that is asked for, and after a while when that failed, for ever.
+
+        What is asked for before news is listened for is done then: a survey before would be one too many.
+        """
+        await self._listening.wait()
         pause: float | None = None
         while True:
             with suppress(TimeoutError):
@@ -83,11 +90,22 @@ class Surveys:
             self._wanted.clear()
             try:
                 await self.survey()
-                pause = None
+                pause = self._failure = None
             except EmbedsyncError as problem:
-                self.problem = str(problem)
+                self.problem, self._failure = str(problem), problem
                 log.warning("survey.failed", problem=str(problem))
                 pause = min(2 * (pause or FIRST_RETRY / 2), LONGEST_RETRY)
+            self._tried.set()
+
+    async def surveyed(self) -> None:
+        """Wait until a survey has been asked for and made, and raise what the latest raised."""
+        await self._tried.wait()
+        if self._failure:
+            raise self._failure
+
+    def problem_of(self, project_id: int) -> str | None:
+        """Return why a project is not followed, or not all of it; ``None`` when all of it is."""
+        return self.problem or self._problem_within(project_id)
 
     def want(self) -> None:
         """Ask for a survey soon."""
@@ -131,7 +149,7 @@ class Surveys:
                 await self._store.remove_project(collection, project_id)
             await self._store.set_pointer(project_id, None)
             await self._journal.release(project_id, None)
-            await self._journal.settle_held(project_id, None, cancel=False)
+            await self._journal.hold(project_id, (), self._now())
             await self._journal.forget_forced(project_id, self._epochs.current)
             await self._journal.found([project_id])
             self._board.drop(project_id)

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
@@ -27,6 +28,18 @@ FEW = 10
 """So many of them, or one in a hundred, are gone without after that."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A project that would be complete but for pictures that cannot be had.
+
+    :param since: when it was first so, as `now` tells
+    :param images: that the encoder at work has made vectors of
+    """
+
+    since: float
+    images: int
 
 
 class Switch:
@@ -52,7 +65,7 @@ class Switch:
         self._keep_seconds = keep_seconds
         self._now = now
         self._moving = asyncio.Lock()
-        self._late_since: dict[int, float] = {}
+        self._late: dict[int, _Late] = {}
 
     async def answering(self, project_id: int, at_work: str | None) -> str | None:
         """Return the encoder that answers for a project; for a new one that is the one at work."""
@@ -95,16 +108,30 @@ class Switch:
         async with self._moving:  # a person may have decided otherwise meanwhile
             if await self._to_leave(project_id, encoder_id) != encoder_id:
                 await self._store.set_pointer(project_id, encoder_id)
-        self._late_since.pop(project_id, None)
+        self._late.pop(project_id, None)
 
     def _goes_without(self, project_id: int, images: int, late: int) -> bool:
-        since = self._late_since.setdefault(project_id, self._now())
-        return late <= max(FEW, images // 100) and self._now() - since >= LATE_SECONDS
+        before = self._late.get(project_id)
+        self._late[project_id] = _Late(before.since if before else self._now(), images)
+        return self._late_enough(project_id, late)
 
-    async def due(self, project_id: int) -> bool:
-        """Whether the encoder at work is to take the project over, once it is complete."""
+    def _late_enough(self, project_id: int, late: int) -> bool:
+        known = self._late.get(project_id)
+        return (
+            known is not None
+            and late <= max(FEW, known.images // 100)
+            and self._now() - known.since >= LATE_SECONDS
+        )
+
+    async def due(self, project_id: int, late: int = 0) -> bool:
+        """Whether a whole look would let the encoder at work take the project over, as far as can be told.
+
+        :param late: images that the look just made could not have
+        """
         at_work = self._encoder.id
-        return at_work is not None and await self._to_leave(project_id, at_work) != at_work
+        if at_work is None or (late and not self._late_enough(project_id, late)):
+            return False
+        return await self._to_leave(project_id, at_work) != at_work
 
     async def _to_leave(self, project_id: int, encoder_id: str) -> str | None:
         """Return the encoder that another takes over from; that one itself where nothing is to move."""

@@ -17,13 +17,16 @@ from state.model import ImageRef, Project
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder_projects (id INTEGER PRIMARY KEY, path BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS folder_walked (project_id INTEGER PRIMARY KEY, device INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS folder_whole (project_id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS folder_gone (id INTEGER PRIMARY KEY, project_id INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS folder_mounts (path BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folder_files (
     id INTEGER PRIMARY KEY, project_id INTEGER NOT NULL, dataset_id INTEGER NOT NULL, path BLOB NOT NULL,
     content TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS folder_files_by_path ON folder_files (path);
 CREATE INDEX IF NOT EXISTS folder_files_by_project ON folder_files (project_id, id);
+CREATE INDEX IF NOT EXISTS folder_gone_by_project ON folder_gone (project_id);
 """
 
 DEFAULT_PROJECT = b"default"
@@ -84,6 +87,15 @@ def outermost(paths: Collection[bytes]) -> list[bytes]:
     return kept
 
 
+def inside(path: bytes, folders: Collection[bytes]) -> bool:
+    """Whether a path lies in one of these folders, at any depth; the root is ``b""``."""
+    while folders and path:
+        path = path.rpartition(b"/")[0]
+        if path in folders:
+            return True
+    return False
+
+
 def shown(path: bytes) -> str:
     """Return a path in valid Unicode, for people and payloads."""
     return path.decode(errors="backslashreplace")
@@ -129,7 +141,11 @@ def doubt(db: sqlite3.Connection, image_id: int) -> None:
 
 
 def forget(db: sqlite3.Connection, image_ids: Collection[int]) -> None:
-    """Take files out of the listing."""
+    """Take files out of the listing; that they were in it is remembered until all of the project is known."""
+    db.executemany(
+        "INSERT OR IGNORE INTO folder_gone SELECT id, project_id FROM folder_files WHERE id = ?",
+        ((image_id,) for image_id in image_ids),
+    )
     db.executemany("DELETE FROM folder_files WHERE id = ?", ((image_id,) for image_id in image_ids))
 
 
@@ -216,15 +232,33 @@ def project_named(db: sqlite3.Connection, name: str) -> bytes | None:
     return next((path for (path,) in rows if shown(path) == name), None)
 
 
-def walked(db: sqlite3.Connection, project_id: int) -> int | None:
-    """Return the device a project's folder was on when it was last walked whole; ``None`` if it never was."""
-    row = db.execute("SELECT device FROM folder_walked WHERE project_id = ?", (project_id,)).fetchone()
-    return row[0] if row else None
+def tells_of(db: sqlite3.Connection, project_id: int, image_ids: Collection[int]) -> bool:
+    """Whether those of these images that are not listed are gone, rather than not found yet."""
+    if db.execute("SELECT 1 FROM folder_whole WHERE project_id = ?", (project_id,)).fetchone():
+        return True
+    untold = db.execute(
+        "SELECT 1 FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM folder_files WHERE id = value)"
+        " AND NOT EXISTS (SELECT 1 FROM folder_gone WHERE id = value)",
+        (json.dumps(list(image_ids)),),
+    )
+    return untold.fetchone() is None
 
 
-def remember_walk(db: sqlite3.Connection, project_id: int, device: int) -> None:
-    """Note that all of a project has been walked, and on which device."""
-    db.execute("INSERT OR REPLACE INTO folder_walked VALUES (?, ?)", (project_id, device))
+def remember_whole(db: sqlite3.Connection, project_id: int) -> None:
+    """Note that all of a project has been looked at."""
+    db.execute("INSERT OR IGNORE INTO folder_whole VALUES (?)", (project_id,))
+    db.execute("DELETE FROM folder_gone WHERE project_id = ?", (project_id,))
+
+
+def mounts(db: sqlite3.Connection) -> list[bytes]:
+    """Return the folders that were seen to be mounted."""
+    return [path for (path,) in db.execute("SELECT path FROM folder_mounts")]
+
+
+def remember_mounts(db: sqlite3.Connection, gone: Collection[bytes], new: Collection[bytes]) -> None:
+    """Forget and remember mounted folders."""
+    db.executemany("DELETE FROM folder_mounts WHERE path = ?", ((path,) for path in gone))
+    db.executemany("INSERT OR IGNORE INTO folder_mounts VALUES (?)", ((path,) for path in new))
 
 
 def create(db: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from io import BufferedReader
 from pathlib import Path
@@ -29,38 +30,67 @@ NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAME
 """Errors that say that a path leads nowhere; all others say nothing about what is there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is noted while files are looked for.
+
+    :param unknown: folders that could not be looked at, or not wholly, and why: absence proves nothing there
+    :param mounts: folders on another device than the one they lie in
+    """
+
+    unknown: dict[bytes, str] = field(default_factory=dict)
+    mounts: set[bytes] = field(default_factory=set)
+
+
 class Folder:
     """The directory tree that is the source; its real path never changes while it is open."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.fsencode(os.path.realpath(root))
 
-    def walk(self, top: bytes) -> Iterator[Entry]:
-        """Find the candidates at or below `top`, a path relative to the root.
-
-        :raises Unavailable: when a part of the tree cannot be read: absence would prove nothing
-        """
-        if entry := self.look(top):
-            yield entry
+    def walk(self, top: bytes, seen: Seen) -> Iterator[Entry]:
+        """Find the candidates at or below `top`, a path relative to the root."""
+        yield from self.entries([top], seen)
         waiting = [top] if self.is_directory(top) else []
         while waiting:
             directory = waiting.pop()
-            for name, is_directory in self._children(directory):
-                path = os.path.join(directory, name)
-                if is_directory:
-                    waiting.append(path)
-                elif entry := self.look(path):
-                    yield entry
+            if self.is_mount(directory):
+                seen.mounts.add(directory)
+            try:
+                for name, is_directory in self._children(directory):
+                    path = os.path.join(directory, name)
+                    if is_directory:
+                        waiting.append(path)
+                    else:
+                        yield from self.entries([path], seen)
+            except Unavailable as problem:
+                seen.unknown[directory] = problem.problem
 
-    def walk_project(self, path: bytes) -> Iterator[Entry]:
+    def walk_project(self, path: bytes, seen: Seen) -> Iterator[Entry]:
         """Find the candidates of a project.
 
-        :raises Unavailable: when a part of the tree cannot be read
+        :raises Unavailable: when it includes the root's own files, and the root cannot be read
         """
-        yield from self.walk(path)
+        yield from self.walk(path, seen)
         if path == DEFAULT_PROJECT:
-            for name, is_directory in self._children(b""):
-                if not is_directory and (entry := self.look(name)):
+            loose = (name for name, is_directory in self._children(b"") if not is_directory)
+            yield from self.entries(loose, seen)
+
+    def entries(self, paths: Iterable[bytes], seen: Seen) -> Iterator[Entry]:
+        """Find what is at these very paths; where the file system does not answer, the folder is noted.
+
+        It is asked no further there: each answer of a server that is away may take minutes not to come.
+        """
+        for path in paths:
+            folder = os.path.dirname(path)
+            if folder in seen.unknown:
+                continue
+            try:
+                entry = self.look(path)
+            except Unavailable as problem:
+                seen.unknown[folder] = problem.problem
+            else:
+                if entry:
                     yield entry
 
     def look(self, path: bytes) -> Entry | None:
@@ -147,24 +177,15 @@ class Folder:
             raise Unavailable("source", f"{shown(self.root)}: {error.strerror}") from error
         raise Inconsistent(f"{shown(self.root)} is empty; nothing is removed for that")
 
-    def check_mounted(self, path: bytes, device: int | None) -> None:
-        """Return if what is missing in a project's folder is really missing.
+    def is_mount(self, path: bytes) -> bool:
+        """Whether a folder is on another device than the one it lies in."""
+        return self._device(path) not in (None, self._device(os.path.dirname(path)))
 
-        :param device: where the folder was when it was walked last
-        :raises Inconsistent: when it is empty, and on another device than then
-        """
-        now = self.device(path)
-        if None in (device, now) or device == now:
-            return
-        if next(self._children(path), None) is None:
-            raise Inconsistent(f"{shown(path)} is empty and on another device: perhaps it is not mounted")
-
-    def device(self, path: bytes) -> int | None:
-        """Return the device a folder is on; ``None`` where there is none."""
-        try:
-            return os.stat(os.path.join(self.root, path)).st_dev
-        except OSError:
-            return None
+    def is_emptied(self, path: bytes) -> bool:
+        """Whether a folder that was a mount is an empty one now: perhaps it is only not mounted."""
+        return (
+            self.is_directory(path) and not self.is_mount(path) and next(self._children(path), None) is None
+        )
 
     def has_project(self, path: bytes) -> bool:
         """Whether a project known before is there still; while the root is away, it is."""
@@ -186,6 +207,16 @@ class Folder:
     def directories(self, paths: Iterable[bytes]) -> set[bytes]:
         """Return those of these paths where there are directories, which may be called as pictures are."""
         return {path for path in paths if self.is_directory(path)}
+
+    def shown(self, path: bytes) -> str:
+        """Return a path with the root before it, for people."""
+        return shown(os.path.join(self.root, path))
+
+    def _device(self, path: bytes) -> int | None:
+        try:
+            return os.stat(os.path.join(self.root, path)).st_dev
+        except OSError:
+            return None
 
     def _children(self, directory: bytes) -> Iterator[tuple[bytes, bool]]:
         whole = os.path.join(self.root, directory)

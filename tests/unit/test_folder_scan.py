@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.folder.listing import Stamp, outermost, path_id, project_of, shown
-from daemon.folder.scan import Folder
+from daemon.folder.listing import Stamp, inside, outermost, path_id, project_of, shown
+from daemon.folder.scan import Folder, Seen
 from daemon.pictures import content_hash
 from state.errors import Inconsistent, Rejected, Unavailable
 
@@ -35,7 +35,7 @@ def write(root: Path, name: str | bytes, data: bytes = b"picture") -> Path:
 
 
 def found(folder: Folder, top: bytes = b"p") -> set[bytes]:
-    return {entry.path for entry in folder.walk(top)}
+    return {entry.path for entry in folder.walk(top, Seen())}
 
 
 def test_pictures_are_found_by_suffix_in_either_case_at_any_depth(root: Path, folder: Folder) -> None:
@@ -74,7 +74,7 @@ def test_any_name_the_file_system_takes_is_found_read_and_shown(
     root: Path, folder: Folder, name: bytes
 ) -> None:
     write(root, b"p/" + name, b"bytes of " + name)
-    (entry,) = folder.walk(b"p")
+    (entry,) = folder.walk(b"p", Seen())
     assert entry.path == b"p/" + name
     assert folder.content(entry.path, entry.stamp) == content_hash(b"bytes of " + name)
     assert folder.read(entry.path, 1_000) == b"bytes of " + name
@@ -166,15 +166,77 @@ def fail_for(path: bytes, call: Callable[..., object], number: int) -> Callable[
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
-@pytest.mark.parametrize(("call", "path"), [("scandir", b"p/d"), ("scandir", b"p"), ("lstat", b"p/d/a.jpg")])
-def test_a_part_that_cannot_be_read_makes_the_whole_uncertain(
-    root: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int, call: str, path: bytes
+@pytest.mark.parametrize(
+    ("call", "path", "unknown"),
+    [("scandir", b"p/d", b"p/d"), ("scandir", b"p", b"p"), ("lstat", b"p/d/a.jpg", b"p/d")],
+)
+def test_a_folder_that_cannot_be_read_is_unknown_and_the_others_are_found(
+    root: Path,
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    call: str,
+    path: bytes,
+    unknown: bytes,
 ) -> None:
-    write(root, "p/d/a.jpg")
-    write(root, "p/b.jpg")
+    for name in ("p/d/a.jpg", "p/d/c.jpg", "p/b.jpg", "p/e/f/g.jpg"):
+        write(root, name)
     monkeypatch.setattr(os, call, fail_for(os.path.join(folder.root, path), getattr(os, call), number))
-    with pytest.raises(Unavailable, match=r"p"):
-        found(folder)
+    seen = Seen()
+    paths = {entry.path for entry in folder.walk(b"p", seen)}
+    assert seen.unknown == {unknown: f"{folder.shown(path)}: {os.strerror(number)}"}
+    if unknown == b"p/d":
+        assert paths >= {b"p/b.jpg", b"p/e/f/g.jpg"}
+
+
+def test_a_folder_whose_files_do_not_answer_is_asked_once(
+    root: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        write(root, f"p/d/{number}.jpg")
+    write(root, "p/e/a.jpg")
+    asked, lstat = [], os.lstat
+
+    def slow_to_fail(where: bytes) -> os.stat_result:
+        if b"/p/d/" in where:
+            asked.append(where)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), where)
+        return lstat(where)
+
+    monkeypatch.setattr(os, "lstat", slow_to_fail)
+    assert found(folder) == {b"p/e/a.jpg"}
+    assert len(asked) == 1
+
+
+def test_folders_on_another_device_are_mounts_and_empty_ones_that_are_not_are_emptied(
+    root: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root, "p/d/e/a.jpg")
+    write(root, "p/f/b.jpg")
+    (root / "p/g").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "_device", lambda _, path: 1 + (b"p/d" in path) + (path == b"p/g"))
+        for _ in folder.walk(b"p", seen := Seen()):
+            pass
+        assert seen.mounts == {b"p/d", b"p/g"}
+        assert not folder.is_emptied(b"p/g")
+    emptied = [path for path in (b"p/d", b"p/f", b"p/g", b"p/nowhere") if folder.is_emptied(path)]
+    assert emptied == [b"p/g"]
+
+
+@pytest.mark.parametrize(
+    ("path", "folders", "lies_inside"),
+    [
+        (b"p/d/a.jpg", [b"p/d"], True),
+        (b"p/d/e/a.jpg", [b"p"], True),
+        (b"p/dd/a.jpg", [b"p/d"], False),
+        (b"p/d", [b"p/d"], False),
+        (b"a.jpg", [b""], True),
+        (b"a.jpg", [], False),
+    ],
+)
+def test_a_path_lies_in_each_folder_on_its_way(path: bytes, folders: list[bytes], lies_inside: bool) -> None:
+    assert inside(path, folders) is lies_inside
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR])
@@ -190,9 +252,10 @@ def test_a_folder_that_vanishes_under_way_is_passed_over(
 def test_problems_are_told_in_valid_text(root: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root, b"p/\xff/a.jpg")
     monkeypatch.setattr(os, "scandir", fail_for(folder.root + b"/p/\xff", os.scandir, errno.EIO))
-    with pytest.raises(Unavailable) as caught:
-        found(folder)
-    str(caught.value).encode()
+    for _ in folder.walk(b"p", seen := Seen()):
+        pass
+    (problem,) = seen.unknown.values()
+    assert problem.encode()
 
 
 def test_an_unreadable_file_has_a_content_of_its_own_that_changes_with_its_stamp(
@@ -228,8 +291,11 @@ def test_pictures_in_the_root_form_the_project_default(root: Path, folder: Folde
     assert folder.projects() == [b"a", b"b", b"default"]
     write(root, "default/sub/y.jpg")
     assert folder.projects() == [b"a", b"b", b"default"]
-    assert {entry.path for entry in folder.walk_project(b"default")} == {b"loose.jpg", b"default/sub/y.jpg"}
-    assert {entry.path for entry in folder.walk_project(b"b")} == {b"b/x.jpg"}
+    assert {entry.path for entry in folder.walk_project(b"default", Seen())} == {
+        b"loose.jpg",
+        b"default/sub/y.jpg",
+    }
+    assert {entry.path for entry in folder.walk_project(b"b", Seen())} == {b"b/x.jpg"}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +334,7 @@ def test_no_more_than_one_directory_is_open_at_a_time(root: Path, folder: Folder
     write(root, "p/" + "d/" * 40 + "a.jpg")
     most = 0
     before = len(os.listdir("/proc/self/fd"))
-    for _ in folder.walk(b"p"):
+    for _ in folder.walk(b"p", Seen()):
         most = max(most, len(os.listdir("/proc/self/fd")) - before)
     assert most <= 1
 

@@ -8,13 +8,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from daemon.folder import listing
-from daemon.folder import source as folder_source
+from daemon.folder import listing, looking, source
 from daemon.folder.scan import Folder
 from daemon.folder.source import FolderSource
 from daemon.pictures import content_hash
@@ -239,9 +239,9 @@ async def test_a_file_moved_during_the_walk_is_found_by_the_next_one(
     assert after["p/early/a.jpg"].content == before["p/late/a.jpg"].content
 
 
-@pytest.mark.parametrize(("call", "path"), [("scandir", b"/p/d"), ("scandir", b"/p"), ("lstat", b"/p/a.jpg")])
+@pytest.mark.parametrize(("call", "path"), [("scandir", b"/p"), ("lstat", b"/p/a.jpg")])
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
-async def test_what_cannot_be_read_is_not_forgotten(
+async def test_a_project_whose_own_folder_cannot_be_read_waits_and_loses_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, call: str, path: bytes, number: int
 ) -> None:
     world.write("p/a.jpg")
@@ -255,18 +255,158 @@ async def test_what_cannot_be_read_is_not_forgotten(
     assert await world.listed() == before
 
 
+class Locked:
+    """A folder that may not be read while `locked`, as a superuser never sees one."""
+
+    def __init__(self, world: World, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.locked = True
+        self._path = os.fsencode(world.root / path)
+        self._calls = {name: getattr(os, name) for name in ("scandir", "lstat")}
+        for name in self._calls:
+            monkeypatch.setattr(os, name, partial(self._call, name))
+
+    def _call(self, name: str, where: bytes, *more: object, **named: object) -> object:
+        below = isinstance(where, bytes) and where.startswith(self._path + b"/")
+        if self.locked and (where == self._path if name == "scandir" else below):
+            raise PermissionError(errno.EACCES, "Permission denied", where)
+        return self._calls[name](where, *more, **named)
+
+
+async def test_a_folder_that_may_not_be_read_keeps_what_is_listed_and_delays_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("p/a.jpg", "p/d/b.jpg", "p/d/e/c.jpg", "p/f/g.jpg"):
+        world.write(name)
+    before = await world.listed()
+    project = await world.project("p")
+    assert world.source.problem(project.id) is None
+    locked = Locked(world, "p/d", monkeypatch)
+    world.write("p/new.jpg")
+    (world.root / "p/f/g.jpg").unlink()
+    after = await world.listed()
+    assert set(after) == {"p/a.jpg", "p/d/b.jpg", "p/d/e/c.jpg", "p/new.jpg"}
+    assert world.source.problem(project.id) == f"{world.root}/p/d: Permission denied"
+    some = [before["p/d/b.jpg"], before["p/a.jpg"], before["p/f/g.jpg"]]
+    assert set(await world.listed(scope=ids(some))) == {"p/d/b.jpg", "p/a.jpg"}
+    with pytest.raises(Unavailable, match="Permission denied"):
+        await world.source.fetch(before["p/d/b.jpg"], unbounded)
+    locked.locked = False
+    (world.root / "p/d/b.jpg").unlink()
+    assert set(await world.listed()) == {"p/a.jpg", "p/d/e/c.jpg", "p/new.jpg"}
+    assert world.source.problem(project.id) is None
+
+
+async def test_news_of_a_folder_that_may_not_be_read_ends_no_watch_and_forgets_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write("p/d/a.jpg")
+    before = await world.listed()
+    Locked(world, "p/d", monkeypatch)
+    assert await world.source.look([b"p/d", b"p/d/a.jpg", b"p/d/b.jpg"]) == {}
+    assert await world.listed() == before
+
+
+async def test_beside_a_folder_that_could_never_be_read_images_that_go_are_known_to_be_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Locked(world, "p/d", monkeypatch)
+    world.write("p/d/b.jpg")
+    path = world.write("p/a.jpg")
+    before = await world.listed()
+    assert set(before) == {"p/a.jpg"}
+    path.unlink()
+    assert await world.listed() == {}
+    assert await world.listed(scope=ids(before.values())) == {}
+
+
+async def test_with_a_lost_journal_what_lies_in_a_folder_that_may_not_be_read_is_not_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write("p/d/b.jpg")
+    world.write("p/a.jpg")
+    before = await world.listed()
+    await world.restart(lose_journal=True)
+    locked = Locked(world, "p/d", monkeypatch)
+    assert set(await world.listed()) == {"p/a.jpg"}
+    with pytest.raises(Unavailable, match="Permission denied"):
+        await world.listed(scope=ids(before.values()))
+    locked.locked = False
+    assert await world.listed(scope=ids(before.values())) == before
+
+
+async def test_with_a_lost_journal_a_file_being_written_is_not_gone(world: World) -> None:
+    path = world.write("p/a.jpg")
+    before = await world.listed()
+    await world.restart(lose_journal=True)
+    world.meanwhile = lambda: path.write_bytes(path.read_bytes() + b".")
+    with pytest.raises(Unavailable, match="still being written"):
+        await world.listed(scope=ids(before.values()))
+
+
+def mounted(monkeypatch: pytest.MonkeyPatch, path: bytes) -> None:
+    """Have what lies at and below a path be on a device of its own."""
+    monkeypatch.setattr(
+        Folder, "_device", lambda _, where: 2 if (where + b"/").startswith(path + b"/") else 1
+    )
+
+
 async def test_a_project_folder_that_is_only_not_mounted_loses_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.write("p/a.jpg")
-    before = await world.listed()
-    (world.root / "p/a.jpg").rename(world.root / "set_aside")
+    path = world.write("p/a.jpg")
     with monkeypatch.context() as patched:
-        patched.setattr(Folder, "device", lambda folder, path: 0)
-        with pytest.raises(Inconsistent, match="not mounted"):
+        mounted(patched, b"p")
+        before = await world.listed()
+    path.rename(world.root / "set_aside")
+    for _ in range(2):
+        await world.restart()
+        with pytest.raises(Unavailable, match="not mounted"):
             await world.listed()
-    (world.root / "set_aside").rename(world.root / "p/a.jpg")
+    (world.root / "set_aside").rename(path)
     assert await world.listed() == before
+
+
+async def test_a_dataset_folder_that_is_only_not_mounted_loses_nothing_and_delays_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.write("p/disk/a.jpg")
+    world.write("p/b.jpg")
+    with monkeypatch.context() as patched:
+        mounted(patched, b"p/disk")
+        before = await world.listed()
+    path.rename(world.root / "set_aside")
+    world.write("p/c.jpg")
+    for _ in range(2):
+        await world.restart()
+        assert set(await world.listed()) == {"p/disk/a.jpg", "p/b.jpg", "p/c.jpg"}
+        problem = world.source.problem((await world.project("p")).id)
+        assert problem == f"{world.root}/p/disk: empty, and not mounted any more"
+    await world.source.look([b"p/disk/a.jpg", b"p/disk"])
+    assert (await world.listed(scope=ids(before.values()))) == before
+    (world.root / "p/disk").rmdir()
+    assert set(await world.listed()) == {"p/b.jpg", "p/c.jpg"}
+
+
+async def test_a_dataset_folder_that_was_emptied_where_it_is_mounted_is_empty(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.write("p/disk/a.jpg")
+    mounted(monkeypatch, b"p/disk")
+    await world.listed()
+    path.unlink()
+    assert await world.listed() == {}
+
+
+async def test_a_folder_that_was_a_mount_once_and_holds_pictures_itself_now_may_be_emptied(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.write("p/disk/a.jpg")
+    with monkeypatch.context() as patched:
+        mounted(patched, b"p/disk")
+        await world.listed()
+    await world.listed()
+    path.unlink()
+    assert await world.listed() == {}
 
 
 async def test_a_root_lost_in_the_middle_of_a_walk_loses_nothing(
@@ -431,9 +571,9 @@ async def test_a_file_nobody_may_read_is_rejected_and_tried_again_when_that_chan
 async def test_a_folder_with_very_many_files_is_read_and_listed_in_pages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_source, "STAMPS_AT_ONCE", 10)
-    monkeypatch.setattr(folder_source, "SETTLING_AT_ONCE", 20)
-    monkeypatch.setattr(folder_source, "PAGE", 14)
+    monkeypatch.setattr(looking, "STAMPS_AT_ONCE", 10)
+    monkeypatch.setattr(looking, "SETTLING_AT_ONCE", 20)
+    monkeypatch.setattr(source, "PAGE", 14)
     most = 0
     stamps = listing.stamps
 

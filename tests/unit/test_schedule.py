@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
+from apscheduler.schedulers import base
 
 from daemon.schedule import scheduled
 
@@ -82,3 +84,46 @@ async def test_nothing_is_asked_after_the_end() -> None:
     before = calls
     await asyncio.sleep(3 * SOON)
     assert calls == before
+
+
+@pytest.mark.parametrize("moved", [timedelta(days=-400), timedelta(minutes=1)])
+async def test_a_wall_clock_that_is_set_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, moved: timedelta
+) -> None:
+    by_how_much, calls, swept, often = timedelta(), 0, False, Bell()
+
+    class WallClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            assert tz is not None
+            return tz.fromutc((datetime.now(UTC) + by_how_much).replace(tzinfo=tz))
+
+    def survey() -> None:
+        nonlocal calls, by_how_much
+        calls += 1
+        by_how_much = moved
+        if calls == 3:
+            often.ring()
+
+    def sweep() -> None:
+        nonlocal swept
+        swept = True
+
+    monkeypatch.setattr(base, "datetime", WallClock)
+    async with scheduled(survey, sweep, SOON / 60, 1 / 120):
+        await often.wait()
+    assert not swept
+
+
+async def test_however_many_calls_were_missed_one_is_made() -> None:
+    now, calls, swept = 0.0, 0, Bell()
+
+    def survey() -> None:
+        nonlocal calls
+        calls += 1
+
+    async with scheduled(survey, swept.ring, SOON / 60, 1.0, clock=lambda: now):
+        now = 3600.0
+        await swept.wait()
+        await asyncio.sleep(3 * SOON)
+    assert calls == 1
