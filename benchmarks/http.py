@@ -23,7 +23,7 @@ from daemon import logs
 from daemon.encoders.palette import PaletteEncoder
 from daemon.service import listening
 from handlers.app import create_app
-from handlers.parts import Ports
+from handlers.parts import Limits, Ports
 from state.matrices import MatrixCache
 from state.model import Embedding, EncoderRecord, Project, Within
 from state.stores.edge import EdgeStore
@@ -76,7 +76,9 @@ async def measure(number):
         await store.set_pointer(PROJECT, ENCODER_ID)
         await store.upsert(ENCODER_ID, points)
         encoder = PaletteEncoder()
-        app = create_app(Ports(OneProject(), store, store, encoder, None))
+        app = create_app(
+            Ports(OneProject(), store, store, encoder, None), limits=Limits(requests_per_second=0)
+        )
         async with listening(app, "127.0.0.1", 0) as url, aiohttp.ClientSession() as session:
 
             async def over_http(turn_number):

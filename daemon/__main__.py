@@ -137,7 +137,14 @@ def status(images_dir: Folder = None) -> None:
 
     async def show(daemon: Any) -> None:
         table = Table(
-            "project", Column("id", no_wrap=True), "fresh", "stale", "bad", "held", "task", "waits for"
+            "project",
+            Column("id", no_wrap=True),
+            "fresh",
+            "stale",
+            "bad",
+            "held",
+            Column("task", no_wrap=True),
+            "waits for",
         )
         for one in (await daemon.ask("GET", "/status"))["projects"]:
             counts = [str(one[name]) for name in ("fresh", "stale", "quarantined", "held_removals")]
@@ -274,6 +281,7 @@ def _carry_out(
         settings = _read(images_dir)
         level = "error" if quiet else settings.log_level
         logs.set_up(level, settings.log_format, secrets(settings))
+        os.umask(0o077)  # the names of somebody's pictures, and their vectors, are for nobody else to read
         for name in ignored():
             structlog.get_logger().info("setting.ignored", name=name)
         raise typer.Exit(asyncio.run(work(settings)) or 0)

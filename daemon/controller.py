@@ -40,6 +40,9 @@ from state.ports import Display, Journal, Source, Store
 QUICK_PLAN_SECONDS = 5.0
 """How long a request may wait to hear that there is nothing to do."""
 
+STORE = "qdrant"
+"""The service that keeps the vectors, as its failures name it, whichever store it is."""
+
 MOVED_RETRY = 1.0
 """Seconds until images that changed while they were being fetched are looked at again."""
 
@@ -116,8 +119,9 @@ class Controller:
                 return
             self._surveys.projects[project_id] = project
             outcome = await self._sync.look(project, scope)
+            late = len(outcome.left | outcome.doubtful)
             # What a whole look had to leave is made now: only another one shows that nothing is missing.
-            switch_due = not (scope.full or outcome.left) and await self._switch.due(project_id)
+            switch_due = not scope.full and await self._switch.due(project_id, late)
         except EmbedsyncError as problem:
             self._board.end(project_id, TaskStatus.FAILED, whole=False)
             self._display.ended(project_id, str(problem), worked=False)
@@ -129,18 +133,16 @@ class Controller:
             self._worklist.failed(project_id, scope, "an internal error, see the log")
             log.exception("project.defect", project_id=project_id)
             return
-        self._board.end(
-            project_id, TaskStatus.COMPLETED, whole=scope.full, left=len(outcome.left | outcome.doubtful)
-        )
+        self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full, left=late)
         self._display.ended(project_id, None, worked=bool(outcome.encoded or outcome.reused))
         if outcome.problem:
             self._wait(project_id, Scope(ids=frozenset(outcome.left)), outcome.problem)
         else:
             self._worklist.done(project_id)
-            if switch_due and not outcome.doubtful:
-                self._worklist.mark(project_id, FULL)
             if outcome.left:
                 self._worklist.mark(project_id, Scope(ids=frozenset(outcome.left)), delay=MOVED_RETRY)
+        if switch_due:
+            self._worklist.mark(project_id, FULL)
         if outcome.doubtful:
             self._worklist.mark(project_id, Scope(ids=frozenset(outcome.doubtful)), delay=DOUBT_RETRY)
         seconds = self._clock() - started
@@ -245,7 +247,8 @@ class Controller:
 
     async def status(self, project_id: int | None = None) -> list[ProjectStatus]:
         """Return where projects stand, those included that are gone and not forgotten yet."""
-        held, gone = await self._journal.held_counts(), await self._journal.missing_projects()
+        held, kept = [await self._journal.held_counts(cancelled) for cancelled in (False, True)]
+        gone = await self._journal.missing_projects()
         quarantined = await self._journal.quarantine_counts(self._pool.id or "")
         stored = await self._store.projects(self._pool.id) if self._pool.id else {}
         pointers = await self._store.pointers()
@@ -256,7 +259,7 @@ class Controller:
         return [
             self._status_of(
                 project,
-                stored.get(one, 0),
+                stored.get(one, 0) - kept.get(one, 0),
                 quarantined.get(one, 0),
                 held.get(one, 0),
                 pointers.get(one, self._pool.id or ""),
@@ -280,7 +283,7 @@ class Controller:
             encoder_id=encoder_id,
             encoder_at_work=self._pool.id or "",
             waiting_seconds=self._clock() - waiting.since if waiting else None,
-            waiting_for=waiting.why if waiting else self._surveys.problem,
+            waiting_for=waiting.why if waiting else self._surveys.problem_of(project.id),
             gone=gone,
         )
 
@@ -344,7 +347,7 @@ class Controller:
 
     async def health(self) -> Mapping[str, str]:
         """Return ``healthy`` or ``unhealthy: …`` for every check of ``/health``."""
-        clip = "healthy" if self._pool.at_work() else f"unhealthy: {self._pool.describe_absence()}"
+        clip = "healthy" if self._pool.present() else f"unhealthy: {self._pool.describe_absence()}"
         return {
             "qdrant": await self._store_health(),
             "clip": clip,
@@ -358,7 +361,8 @@ class Controller:
             await self._store.healthy()
         except Unavailable as problem:
             return f"unhealthy: {problem.problem}"
-        return "healthy"
+        unwritable = self._worklist.problem_with(STORE)
+        return f"unhealthy: {unwritable}" if unwritable else "healthy"
 
     async def _known(self, project_id: int) -> Project:
         project = await self._source.project(project_id)

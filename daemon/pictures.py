@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -44,6 +45,12 @@ CANDIDATE_SUFFIXES = frozenset(
 """Lower-case suffixes of files worth looking at; what they really are, :func:`decode` finds out."""
 
 MAX_PIXELS = 100_000_000
+
+MAX_SCANS = 100
+"""Passes of a JPEG over its pixels; encoders make about ten. One of 30 bytes takes as long as any other."""
+
+MAX_TILE_PIXELS = 4096 * 4096
+"""A TIFF's tile may be larger than its picture; each is unpacked whole, whatever is kept of it."""
 
 _SIGNATURES = (
     (rb"\xff\xd8\xff", "JPEG"),
@@ -95,6 +102,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_BLOCK_PIXELS = 2**20
+
+_JPEG_MARKER = re.compile(rb"\xff+([^\0\xff\xd0-\xd7])")
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+
 _SRGB = re.compile(rb"s\0?R\0?G\0?B")
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -128,6 +140,7 @@ def decode(data: bytes, side: int, max_pixels: int = MAX_PIXELS) -> Pixels:
         pixels = image.width * image.height
         if pixels > max_pixels:
             raise Rejected(f"{pixels} pixels by its header, over the limit of {max_pixels}")
+        _refuse_toil(image, data, pixels)
         return np.array(_render(image, side))
     except _DECODER_ERRORS as error:
         raise Rejected(_reason(kind, error)) from error
@@ -185,6 +198,30 @@ def _opener(kind: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
     raise Rejected(f"{kind} needs the extra `heif`")
 
 
+def _refuse_toil(image: ImageFile.ImageFile, data: bytes, pixels: int) -> None:
+    """Return if decoding takes time and memory in step with the number of pixels.
+
+    :raises Rejected: when it takes far more
+    """
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # The pair of bytes is looked for first: it is all that most files need.
+        if data.count(b"\xff\xda") > MAX_SCANS and _scans(data) > MAX_SCANS:
+            raise Rejected(f"JPEG with more than {MAX_SCANS} scans")
+    elif isinstance(image, TiffImagePlugin.TiffImageFile):
+        tile = image.tag_v2.get(_TILE_WIDTH, 1) * image.tag_v2.get(_TILE_LENGTH, 1)
+        if tile > max(pixels, MAX_TILE_PIXELS):
+            raise Rejected(f"TIFF with a tile of {tile} pixels")
+
+
+def _scans(data: bytes) -> int:
+    """Count the scans of a JPEG's first picture: thumbnails in it, and what follows it, do not count."""
+    scans, at = 0, 2
+    while (marker := _JPEG_MARKER.search(data, at)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans
+
+
 def _ignore_pillow_warnings() -> None:
     """Keep Pillow's remarks on odd metadata off the terminal.
 
@@ -217,12 +254,27 @@ def _scalable(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
-        low, high = values.min(), values.max()
-        return Image.fromarray(np.uint8((values - low) * (255 / max(high - low, 1e-300))))
+        return _stretched(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Stretch integers or floats over their range, some rows at a time: they take eight bytes each."""
+    rows = max(1, _BLOCK_PIXELS // image.width)
+    tops = range(0, image.height, rows)
+
+    def values(top: int) -> NDArray[np.float64]:
+        block = image.crop((0, top, image.width, min(top + rows, image.height)))
+        return np.nan_to_num(np.asarray(block, np.float64), posinf=0, neginf=0)
+
+    ranges = [(block.min(), block.max()) for block in map(values, tops)]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    stretched = np.empty((image.height, image.width), np.uint8)
+    for top in tops:
+        stretched[top : top + rows] = (values(top) - low) * (255 / max(high - low, 1e-300))
+    return Image.fromarray(stretched)
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,8 @@ from daemon.notify import Notifier
 from daemon.schedule import scheduled
 from daemon.settings import NOBODY, Settings, Supervisor, renewed, secrets
 from daemon.wiring import Parts, wired
+from handlers.connections import Connections
+from handlers.parts import PARTS
 from state.errors import Misconfigured, Occupied
 
 REQUEST_GRACE = 10.0
@@ -233,17 +236,27 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=REQUEST_GRACE)
     await runner.setup()
+    assert runner.server is not None
+    connections = Connections(runner.server, _room_for_connections(app[PARTS].limits.connections))
     try:
-        site = web.TCPSite(runner, host, port)
         try:
-            await site.start()
+            server = await asyncio.get_running_loop().create_server(connections, host, port)
         except OSError as error:
-            raise Occupied(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        bound = runner.addresses[0]
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        yield f"http://{name}:{bound[1]}"
+            raise Occupied(f"cannot listen on {host}:{port}: {error.strerror}; set PORT") from error
+        try:
+            bound = server.sockets[0].getsockname()
+            name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+            yield f"http://{name}:{bound[1]}"
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
+
+
+def _room_for_connections(wanted: int) -> int:
+    """Leave half of the descriptors to files, the store and the services: without any nothing works."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if descriptors == resource.RLIM_INFINITY else min(wanted, descriptors // 2)
 
 
 @contextlib.contextmanager

@@ -150,6 +150,16 @@ class Settings:
     max_ids: int = setting(100_000, "Most ids in a request.", least=1)
     request_seconds: float = setting(60.0, "Longest a request may take.", unit="seconds", least=0.1)
     concurrent_requests: int = setting(32, "Requests answered at once; further ones get 429.", least=1)
+    requests_per_second: float = setting(
+        500.0,
+        "Requests of one caller, after ten seconds' worth at once; further ones get 429. 0: no limit.",
+        least=0,
+    )
+    connections: int = setting(
+        1_000,
+        "Connections open at once, half of them from one address; never more than half the descriptors.",
+        least=2,
+    )
 
     qdrant_host: str | None = setting(
         None,

@@ -147,7 +147,7 @@ async def wired(
             lambda outcome: batches.labels(outcome).inc(),
             pool.lane,
         )
-        metrics.circuit_open.labels(SERVICE).set_function(lambda: float(not pool.at_work()))
+        metrics.circuit_open.labels(SERVICE).set_function(lambda: float(not pool.present()))
         metrics.queue_depth.set_function(lambda: len(worklist))
         metrics.encoder_busy_ratio.set_function(encoding.busy.ratio)
         sync = Sync(
@@ -164,10 +164,10 @@ async def wired(
             now,
             epochs,
             switch,
-            lambda: bool(pool.at_work()),
+            pool.present,
             opened.display,
         )
-        surveys = Surveys(source, store, journal, epochs, switch, worklist, board, now)
+        surveys = Surveys(source, store, journal, epochs, switch, worklist, board, now, opened.problem_within)
         recognition = Recognition(
             pool, store, epochs, encoders.find, surveys.want_sweep, partial(worklist.wake, SERVICE), clock
         )
@@ -214,13 +214,18 @@ async def wired(
             roots,
             app,
         )
+        await recognition.finish()
 
 
 async def _recognise(recognition: Recognition, pool: Pool) -> None:
     """Give the encoders a moment to be recognised; without any, all that needs none is served."""
-    with suppress(TimeoutError, Unavailable):
-        async with asyncio.timeout(RECOGNITION_SECONDS):
-            await recognition.round(everyone=True, patience=FIRST_PATIENCE)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECOGNITION_SECONDS):
+                await recognition.round(everyone=True, patience=FIRST_PATIENCE)
+    except Unavailable as problem:
+        log.warning("encoder.not_checked", problem=str(problem))
+        return
     if not pool.at_work():
         log.warning("encoder.absent", problem=pool.describe_absence())
     elif pool.kind == "palette":
@@ -237,8 +242,9 @@ def _make(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Misconfigured("STATE_DIR", f"{directory} cannot be made: {error.strerror}") from error
-    if not os.access(directory, os.W_OK):
-        raise Misconfigured("STATE_DIR", f"{directory} cannot be written to")
+    wrong = next((one for one in (directory, *directory.rglob("*")) if not os.access(one, os.W_OK)), None)
+    if wrong:
+        raise Misconfigured("STATE_DIR", f"{wrong} cannot be written to by user {os.getuid()}")
 
 
 def _limits(settings: Settings) -> Limits:
@@ -253,4 +259,6 @@ def _limits(settings: Settings) -> Limits:
         ids=settings.max_ids,
         request_seconds=settings.request_seconds,
         concurrent_requests=settings.concurrent_requests,
+        requests_per_second=settings.requests_per_second,
+        connections=settings.connections,
     )

@@ -147,6 +147,10 @@ class Worklist:
         waiting = self._waiting.get(project_id)
         return waiting if waiting and waiting.why else None
 
+    def problem_with(self, service: str) -> str | None:
+        """Return why some key waits for a service; ``None`` when none does."""
+        return next((one.why for one in self._waiting.values() if one.service == service), None)
+
     def queued(self, project_id: int) -> bool:
         """Whether the key is due, waiting to be retried, or to be looked at once more."""
         return (

@@ -18,6 +18,7 @@ from typing import Literal
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.log import server_logger
 from aiohttp.typedefs import Handler as WebHandler
 from aiohttp.typedefs import Middleware
 
@@ -28,8 +29,10 @@ from handlers.errors import BadRequest, NotYet, answer_to
 from handlers.metrics import Metrics
 from handlers.openapi import describe
 from handlers.parts import PARTS, Call, Limits, Parts, Ports
+from handlers.rates import Rate, Rates
 from handlers.routes import ROUTES, Route
 from handlers.texts import TextCache
+from handlers.unreadable import without_quotes
 from handlers.work import Gate, WorkPool
 
 log = structlog.get_logger(__name__)
@@ -71,6 +74,12 @@ def create_app(
         gate=Gate(limits.concurrent_requests),
         reading=Gate(limits.concurrent_requests),
         waiting=Gate(limits.waiting_for_vectors),
+        rates=Rates(
+            Rate(max(1.0, limits.requests_per_second * limits.burst_seconds), limits.requests_per_second),
+            Rate(limits.guesses_at_once, limits.guesses_per_second),
+            Rate(limits.repeats_at_once, limits.repeats_per_second),
+            clock,
+        ),
         texts=TextCache(limits.cached_texts),
         samples=Samples(limits.cached_samples, clock),
         now=now,
@@ -82,6 +91,7 @@ def create_app(
         handler_args={"keepalive_timeout": limits.idle_seconds, "lingering_time": limits.linger_seconds},
     )
     app[PARTS] = parts
+    server_logger.addFilter(without_quotes)
     app.cleanup_ctx.append(_pools)
     for base in dict.fromkeys(("", path_prefix)):
         for route in ROUTES:
@@ -126,10 +136,13 @@ async def _body(route: Route, request: web.Request, parts: Parts) -> Body:
 
 
 async def _call(route: Route, request: web.Request, parts: Parts, body: Body) -> web.Response:
-    token = body.token or token_from_headers(request)
-    caller = admit(route.reach, request, token, parts.access, parts.ports.platform)
-    wish = route.takes.model_validate({**body.fields, **request.match_info}, context=parts.limits)
-    return await route.handler(Call(parts, caller, body.camel), wish)
+    token = None if route.reach is Reach.ANYONE else body.token or token_from_headers(request)
+    with parts.rates.proving(request.remote, token):
+        caller = admit(route.reach, request, token, parts.access, parts.ports.platform)
+        if route.metered:
+            parts.rates.spend(request.remote, token)
+        wish = route.takes.model_validate({**body.fields, **request.match_info}, context=parts.limits)
+        return await route.handler(Call(parts, caller, body.camel), wish)
 
 
 def _observed(

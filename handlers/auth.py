@@ -11,11 +11,12 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from handlers.peers import address_of
 from state.errors import Invisible, UnknownCaller
 from state.ports import Platform
 
@@ -126,16 +127,11 @@ def _same(token: str, expected: str) -> bool:
 
 
 def _comes_from(request: web.Request, networks: tuple[Network, ...]) -> bool:
-    if request.remote is None or any(sign in request.headers for sign in SIGNS_OF_A_PROXY):
+    address = address_of(request.remote)
+    if address is None or any(sign in request.headers for sign in SIGNS_OF_A_PROXY):
         return False
     if not all(map(_is_ours, request.headers.getall("Host", ()))):
         return False
-    try:
-        address = ip_address(request.remote)
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return any(address in network for network in networks)
 
 

@@ -58,7 +58,14 @@ class BadRequest(EmbedsyncError):
 
 
 class Busy(EmbedsyncError):
-    """As many requests of this kind as are allowed are being answered already."""
+    """As many requests of this kind as are allowed are being answered already, or came lately.
+
+    :param seconds: until it is worth trying again
+    """
+
+    def __init__(self, problem: str, seconds: float = 1.0) -> None:
+        super().__init__(problem)
+        self.seconds = seconds
 
 
 class NotYet(Unavailable):
@@ -87,7 +94,8 @@ def answer_to(failure: Exception, request_id: str) -> web.Response:
         case NotInPlan():
             return _refusal(403, str(failure))
         case Busy():
-            return _refusal(429, f"Too much is going on; try again. {failure}", {"Retry-After": "1"})
+            seconds = math.ceil(failure.seconds)
+            return _refusal(429, f"{failure} Try again in {seconds} s.", {"Retry-After": str(seconds)})
         case NotYet():
             return _later(failure.problem, failure.retry_after)
         case Unavailable():

@@ -21,6 +21,9 @@ ADDRESS = re.compile(r"\S+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|(?<=\s)/\S+"
 OUR_OWN = ("generator", "scheduler")
 """Checks whose failure is the daemon's own: a restart may help, waiting will not."""
 
+MONITORED = frozenset({"source", "qdrant"})
+"""Checks that are metrics too; ``clip`` says by itself whether it is left alone."""
+
 
 async def health(call: Call, _: NoFields) -> web.Response:
     """Say which parts are well: 200, 503 when a service is away, 500 when we are broken."""
@@ -62,8 +65,11 @@ async def metrics(call: Call, _: NoFields) -> web.Response:
     try:
         async with asyncio.timeout(call.limits.probe_seconds):
             statuses = await call.ports.syncs.status()
+            checks = await call.ports.syncs.health()
     except (TimeoutError, EmbedsyncError):
-        statuses = None
+        statuses, checks = None, {}
+    for service in checks.keys() & MONITORED:
+        call.parts.metrics.circuit_open.labels(service).set(checks[service] != "healthy")
     body = await call.parts.light.run(call.parts.metrics.exposition, statuses)
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 

@@ -25,7 +25,7 @@ REFUSALS = {
     408: "The body did not arrive in time",
     413: "The body is too large",
     422: "Well formed, but it can never work",
-    429: "Too much is going on: see `Retry-After`",
+    429: "Too much is going on, or you ask too often: see `Retry-After`",
     500: "Our own fault: report the request id",
     503: "A service is away, or this takes too long: see `Retry-After`",
 }

@@ -11,6 +11,7 @@ from aiohttp import web
 from handlers.auth import Access, Caller
 from handlers.calibration import Samples
 from handlers.metrics import Metrics
+from handlers.rates import Rates
 from handlers.texts import TextCache
 from handlers.work import Gate, WorkPool
 from state.ports import Matrices, Platform, Source, Store, Syncs, TextEncoder
@@ -40,6 +41,11 @@ class Limits:
     :param linger_seconds: that the rest of a refused body is read on, so that the caller hears why
     :param waiting_selections: further ones are turned away
     :param waiting_for_vectors: requests that wait for a sync to end
+    :param requests_per_second: of one caller, after a burst of so many as come in :attr:`burst_seconds`;
+        0: as many as they like
+    :param guesses_at_once: different unknown tokens from one address; then :attr:`guesses_per_second`
+    :param repeats_at_once: of one unknown token from one address; then :attr:`repeats_per_second`
+    :param connections: open at once, of all callers
     """
 
     body_bytes: int = 8 * 2**20
@@ -63,6 +69,13 @@ class Limits:
     threads: int = 2
     waiting_selections: int = 6
     waiting_for_vectors: int = 8
+    requests_per_second: float = 500.0
+    burst_seconds: float = 10.0
+    guesses_at_once: int = 30
+    guesses_per_second: float = 0.5
+    repeats_at_once: int = 60
+    repeats_per_second: float = 1.0
+    connections: int = 1_000
     cached_texts: int = 4_096
     cached_samples: int = 16
 
@@ -74,6 +87,7 @@ class Parts:
     :param search_image_ids: what ``image_ids`` beside a prompt means in ``/search``
     :param gate: of those being answered
     :param reading: of those whose body is on its way
+    :param rates: of each caller
     :param now: seconds since 1970, to be shown
     :param description: makes ``/openapi.json``, once
     """
@@ -88,6 +102,7 @@ class Parts:
     gate: Gate
     reading: Gate
     waiting: Gate
+    rates: Rates
     texts: TextCache
     samples: Samples
     now: Callable[[], float]

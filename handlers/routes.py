@@ -86,6 +86,11 @@ class Route:
     success: int = 200
     also: tuple[int, ...] = ()
 
+    @property
+    def metered(self) -> bool:
+        """Whether a caller may ask too often; what watches over us may not be told so."""
+        return self.reach is not Reach.ANYONE and self.handler is not metrics
+
 
 PROBE = Reach.ANYONE
 NEIGHBOURS = Reach.NEIGHBOURS

@@ -286,17 +286,22 @@ class SqliteJournal:
         kept = "SELECT image_id FROM held WHERE project_id = ? AND cancelled"
         return {image_id for (image_id,) in await self._rows(kept, project_id)}
 
-    async def held_counts(self) -> Mapping[int, int]:
-        """Count held removals by project."""
-        return dict(await self._rows("SELECT project_id, COUNT(*) FROM held GROUP BY project_id"))
+    async def held_counts(self, cancelled: bool = False) -> Mapping[int, int]:
+        """Count the held removals by project that nobody cancelled, or those that somebody did."""
+        count = "SELECT project_id, COUNT(*) FROM held WHERE cancelled = ? GROUP BY project_id"
+        return dict(await self._rows(count, cancelled))
 
     async def settle_held(
         self, project_id: int, image_ids: Collection[int] | None, cancel: bool
     ) -> Collection[int]:
-        """Confirm or cancel held removals: a confirmed one is forgotten and returned for carrying out."""
+        """Confirm or cancel held removals: a confirmed one is forgotten and returned for carrying out.
+
+        :param image_ids: these, cancelled before or not; ``None``: all that nobody cancelled
+        """
 
         def work(db: sqlite3.Connection) -> Collection[int]:
-            rows = db.execute("SELECT image_id FROM held WHERE project_id = ?", (project_id,)).fetchall()
+            held = "SELECT image_id FROM held WHERE project_id = ? AND (NOT cancelled OR ?)"
+            rows = db.execute(held, (project_id, image_ids is not None)).fetchall()
             chosen = {image_id for (image_id,) in rows}
             chosen = chosen if image_ids is None else chosen.intersection(image_ids)
             statement = (

@@ -286,13 +286,16 @@ class Journal(Protocol):
     async def kept(self, project_id: int) -> Collection[int]:
         """Return the removals of a project that somebody cancelled."""
 
-    async def held_counts(self) -> Mapping[int, int]:
-        """Count held removals by project."""
+    async def held_counts(self, cancelled: bool = False) -> Mapping[int, int]:
+        """Count the held removals by project that nobody cancelled, or those that somebody did."""
 
     async def settle_held(
         self, project_id: int, image_ids: Collection[int] | None, cancel: bool
     ) -> Collection[int]:
-        """Confirm or cancel held removals: a confirmed one is forgotten and returned for carrying out."""
+        """Confirm or cancel held removals: a confirmed one is forgotten and returned for carrying out.
+
+        :param image_ids: these, cancelled before or not; ``None``: all that nobody cancelled
+        """
 
     async def missing(self, project_id: int, now: float) -> tuple[float, int]:
         """Count one more survey that lacked the project; return since when, and how many so far."""

@@ -84,11 +84,16 @@ class Pictures:
         raise problem or Rejected("on a host that is not allowed")
 
     def _routes(self, url: str) -> Iterator[tuple[str, str]]:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return  # whoever linked a picture wrote what they liked
+        # Without its slash it would go on with the name of our server, as in `@elsewhere.example/`.
+        parts = parts._replace(path=f"/{parts.path.lstrip('/')}")
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         origin = f"{parts.scheme}://{parts.netloc}"
         linked = parts.netloc and origin != self._server
-        if linked and parts.hostname not in self._link_hosts:
+        if linked and (parts.hostname not in self._link_hosts or parts.scheme not in ("http", "https")):
             return
         if not linked:
             if self._imgproxy:
@@ -109,6 +114,8 @@ class Pictures:
                     await self._admit(len(data) + len(block), reserve)
                     data += block
                 return bytes(data)
+        except aiohttp.InvalidURL as error:
+            raise Rejected("its address is none") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(SERVICE, f"a picture: {type(error).__name__}") from error
 

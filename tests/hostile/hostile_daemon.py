@@ -68,6 +68,24 @@ class Hostile:
             writer.transport.abort()
         return None
 
+    async def said(self, raw: bytes) -> bytes:
+        """Send bytes as they are and no more; return all that is answered.
+
+        :raises TimeoutError: when the connection is not closed
+        """
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        heard = bytearray()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                writer.write(raw)
+                while more := await reader.read(2**16):
+                    heard += more
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
+        return bytes(heard)
+
 
 @asynccontextmanager
 async def standing(directory: Path, auth_token: str | None) -> AsyncIterator[Hostile]:

@@ -280,3 +280,13 @@ async def test_a_project_that_is_marked_again_at_any_moment_is_looked_at_again(w
             await asyncio.sleep(0)
     await asyncio.sleep(5)
     assert world.stored() == world.wanted()
+
+
+async def test_health_says_why_nothing_is_written_until_something_is(world: World) -> None:
+    world.source.add_many(map(picture, range(3)))
+    world.store.faults += ["before"]
+    world.daemon.surveys.want_sweep()
+    await asyncio.sleep(0.5)
+    assert (await world.daemon.controller.health())["qdrant"] == "unhealthy: qdrant: connection refused"
+    await world.sweep()
+    assert (await world.daemon.controller.health())["qdrant"] == "healthy"

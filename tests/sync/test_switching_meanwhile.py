@@ -11,6 +11,8 @@ from sync_pictures import DIMENSION, picture
 from sync_world import World
 
 from daemon.agreement import compare
+from daemon.switch import LATE_SECONDS
+from daemon.worklist import LONGEST_RETRY
 from state.model import EncoderRecord, Matrix, Within
 
 OLD = f"fake-{DIMENSION}"
@@ -32,6 +34,19 @@ async def test_a_picture_that_is_late_delays_its_project_by_no_more_than_that(wo
     assert (await world.store.pointers())[1] == OLD
     world.source.unreachable.clear()
     await asyncio.sleep(60)
+    assert (await world.store.pointers())[1] == NEW
+
+
+async def test_a_picture_that_can_never_be_had_delays_its_project_by_an_hour_and_no_sweep(
+    world: World,
+) -> None:
+    images = world.source.add_many(map(picture, range(12)))
+    await world.sweep()
+    await another_at_work(world)
+    world.source.unreachable.add(images[3])
+    await world.sweep(LATE_SECONDS - 60)
+    assert (await world.store.pointers())[1] == OLD
+    await asyncio.sleep(60 + 2 * LONGEST_RETRY)
     assert (await world.store.pointers())[1] == NEW
 
 
