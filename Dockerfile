@@ -1,8 +1,9 @@
 # embedsync in a container: built with locked, hashed dependencies; run without build tools, shell or root.
 #
 #   docker build -t embedsync .
-#   docker run --read-only --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp \
-#       -v embedsync:/var/lib/embedsync -v ~/Pictures:/pictures:ro -e AUTH_TOKEN=… -p 127.0.0.1:8000:8000 embedsync
+#   docker run --read-only --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp --stop-timeout 60 \
+#       -v embedsync:/var/lib/embedsync -v ~/Pictures:/pictures:ro -e IMAGES_DIR=/pictures -e AUTH_TOKEN=… \
+#       -p 127.0.0.1:8000:8000 embedsync
 
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build

@@ -1,17 +1,22 @@
 """The doctor: looks at everything the daemon needs, and says what to do about what is amiss.
 
-Nothing is changed, and no lock is taken: a daemon that runs is asked how it fares; where none does, the
-services are asked as it would ask them (`daemon.visits`).
+Nothing is changed: a daemon that runs is asked how it fares; where none does, the services are asked as it
+would ask them (`daemon.visits`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 import shutil
+import socket
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,9 +27,10 @@ from daemon.client import Daemon, running_daemon
 from daemon.finding import Finding, amiss, collected, good, note
 from daemon.settings import Settings
 from daemon.visits import visit_encoder, visit_qdrant, visit_source
-from daemon.wiring import state_directory
+from daemon.wiring import prefix, state_directory
 from state.errors import Misconfigured
 from state.stores.edge import free_space_floor
+from state.stores.edge_catalogue import SCHEMA
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
@@ -55,12 +61,21 @@ async def examine(
     findings.append(good("settings", f"all can be read; the state lies in {directory}"))
     findings += _extras(settings)
     findings += await asyncio.to_thread(lambda: [*_state(directory), *_disk(directory)])
+    held_by = await asyncio.to_thread(holder, settings, directory)
     async with running_daemon(settings) as reached:
-        if reached:
+        # Where nobody holds the state, a copied or an old address file led to the daemon of another.
+        if reached and held_by:
             return findings + await collected(
                 "daemon", "give this command the daemon's own AUTH_TOKEN", _ask(reached)
             )
-    findings.append(note("daemon", "none runs on this state", "`embedsync run`, or start the service"))
+    if held_by:
+        advice = "it may be starting, or another command; see its log, and end it if this stays so"
+        findings.append(amiss("daemon", f"process {held_by} holds the state and does not answer", advice))
+    else:
+        findings.append(note("daemon", "none runs on this state", "`embedsync run`, or start the service"))
+        findings.append(await asyncio.to_thread(_port, settings.host, settings.port))
+    if newer := await asyncio.to_thread(_newer, directory / "vectors" / f"{prefix(settings)}_catalogue"):
+        return [*findings, newer]
     visits = {
         "source": ("see that it runs, and can be reached from here", visit_source(settings, now)),
         "encoder": ("docs/encoders.md says what each encoder needs", visit_encoder(settings, directory)),
@@ -97,23 +112,79 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed = {extra: module for extra, (module, needs) in wanted.items() if needs}
     missing = [extra for extra, module in needed.items() if find_spec(module) is None]
     for extra in missing:
-        yield amiss("extras", f"`{extra}` is not installed", f'pip install "embedsync[{extra}]"')
+        yield amiss(
+            "extras", f"`{extra}` is not installed", "install requirements/all.lock, which has all of them"
+        )
     if needed and not missing:
         yield good("extras", f"installed: {', '.join(needed)}")
 
 
+def holder(settings: Settings, directory: Path) -> str | None:
+    """Return the number of the process that holds the state; ``None`` where none does.
+
+    The lock is shared for an instant: a daemon that starts at that very moment is started once more.
+    """
+    embedded = directory / "vectors" / f"{prefix(settings)}_lock"
+    lock = directory / "lock" if settings.qdrant_host else embedded
+    with suppress(OSError), lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read() or "unknown"
+    return None
+
+
+def _port(host: str, port: int) -> Finding:
+    """See whether the daemon could listen."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        advice = (
+            "`ss -ltnp` says by whom; set PORT" if taken else "set HOST and PORT to what this user may take"
+        )
+        return amiss("port", f"{host}:{port}: {error.strerror}", advice)
+    return good("port", f"{host}:{port} is free")
+
+
 def _state(directory: Path) -> Iterator[Finding]:
-    """See whether the state may be written, by nobody else."""
-    place = _nearest(directory)
+    """See whether the state may be written, all of it, by this user and by nobody else."""
+    user, place = os.getuid(), _nearest(directory)
+    there = place in (directory, directory.parent)
+    owner = place.stat().st_uid
     if not os.access(place, os.W_OK | os.X_OK):
-        advice = f"make it writable for user {os.getuid()}, or set STATE_DIR"
-        yield amiss("state", f"{place} cannot be written to", advice)
+        make = f"make {directory.parent} for user {user}, or set STATE_DIR"
+        whose = f"run this as user {owner}, whose it is, or chown it to user {user}, or set STATE_DIR"
+        yield amiss("state", f"{place} cannot be written to by user {user}", whose if there else make)
         return
-    if place == directory and place.stat().st_mode & OTHERS_BITS:
+    if there and owner != user:
+        found = f"{place} is of user {owner}, and this is user {user}"
+        yield note("state", found, f"run this, and the daemon, as user {owner} alone")
+    foreign = next((one for one in directory.rglob("*") if not os.access(one, os.W_OK)), None)
+    if foreign:
+        advice = f"chown -R {user} {directory}, and chmod -R u+rwX: a copy made by another user?"
+        yield amiss("state", f"{foreign} cannot be written to by user {user}", advice)
+    elif place == directory and place.stat().st_mode & OTHERS_BITS:
         yield note("state", f"{place} is open to other users", f"chmod 700 {place}")
-        return
-    there = "" if place == directory else "; it will be made at the first start"
-    yield good("state", f"{directory} may be written{there}")
+    else:
+        made = "" if place == directory else "; it will be made at the first start"
+        yield good("state", f"{directory} may be written{made}")
+
+
+def _newer(catalogue: Path) -> Finding | None:
+    """Find a state that a newer version wrote."""
+    try:
+        with closing(sqlite3.connect(f"{catalogue.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error:
+        return None
+    if version <= SCHEMA:
+        return None
+    found = f"a newer version wrote {catalogue}: it has schema {version}, this one knows {SCHEMA}"
+    return amiss("state", found, "go back to that version, or to a copy of the state from before the upgrade")
 
 
 def _disk(directory: Path) -> Iterator[Finding]:
@@ -130,8 +201,12 @@ def _disk(directory: Path) -> Iterator[Finding]:
 
 
 def _nearest(directory: Path) -> Path:
-    """Return the directory, or what is there of the way to it."""
-    return next(one for one in (directory, *directory.parents) if one.exists())
+    """Return the directory, or what can be seen of the way to it."""
+    for one in (directory, *directory.parents):
+        with suppress(OSError):
+            one.stat()
+            return one
+    return Path("/")
 
 
 async def _ask(reached: Daemon) -> AsyncIterator[Finding]:
@@ -151,15 +226,14 @@ async def _ask(reached: Daemon) -> AsyncIterator[Finding]:
     fresh, stale = (sum(one[what] for one in projects) for what in ("fresh", "stale"))
     yield good("projects", f"{len(projects)}, with {fresh} images fresh and {stale} stale")
     for one in projects:
-        if one["waiting_for"]:
+        if one["held_removals"]:
+            found = f"{one['name']}: {one['held_removals']} removals are held"
+            settle = f"--project {one['project_id']}"
+            advice = f"`embedsync removals confirm {settle}` carries them out, `cancel` keeps the vectors"
+            yield note("projects", found, advice)
+        if one["waiting_for"] and (one["waiting_seconds"] is not None or not one["held_removals"]):
             advice = "it is tried again by itself; mend what it waits for"
             yield amiss("projects", f"{one['name']} waits: {one['waiting_for']}", advice)
-        if one["held_removals"]:
-            yield note(
-                "projects",
-                f"{one['name']}: {one['held_removals']} removals are held",
-                f'POST /removals/confirm or /removals/cancel, {{"project_id": {one["project_id"]}}}',
-            )
     if quarantined := sum(one["quarantined"] for one in projects):
         yield note("projects", f"{quarantined} pictures cannot be read", "`embedsync quarantine list`")
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from state.errors import EmbedsyncError
 
@@ -71,7 +71,8 @@ def well(findings: Sequence[Finding]) -> bool:
 
 def as_table(findings: Sequence[Finding]) -> Table:
     """Return the findings for people."""
-    table = Table("check", "", "found", "what to do")
+    columns = (Column(heading, overflow="fold") for heading in ("found", "what to do"))
+    table = Table(Column("check", no_wrap=True), "", *columns)
     for one in findings:
         verdict = f"[{COLOURS[one.verdict]}]{one.verdict}[/]"
         table.add_row(one.check, verdict, escape(one.says), escape(one.advice))

@@ -1,24 +1,28 @@
-"""The commands for whoever operates the service: ``embedsync health``, ``doctor`` and ``reload``."""
+"""The commands for whoever operates the service: ``health``, ``doctor``, ``reload`` and ``removals``."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from state.errors import Rejected
+
 if TYPE_CHECKING:
+    from daemon.client import Daemon
     from daemon.settings import Settings
 
 Folder = Annotated[
     Path | None, typer.Option("--images-dir", "-d", help="The folder of pictures (IMAGES_DIR).")
 ]
+OneProject = Annotated[str, typer.Option("--project", "-p", help="A project: its name, or its number.")]
 
 
 def add_service_commands(
@@ -65,17 +69,57 @@ def add_service_commands(
     def reload(images_dir: Folder = None) -> None:
         """Have the running daemon read the log level and the secrets anew; so does SIGHUP."""
         with failures():
-            asyncio.run(_reload(read(images_dir)))
+            out.print(
+                f"Process {asyncio.run(_reload(read(images_dir)))} was told; its log says what it took."
+            )
+
+    removals = typer.Typer(no_args_is_help=True, help="Removals that wait for a second proof.")
+    app.add_typer(removals, name="removals")
+
+    @removals.command()
+    def confirm(project: OneProject, images_dir: Folder = None) -> None:
+        """Carry out a project's held removals now."""
+        with failures():
+            out.print(asyncio.run(_settle(read(images_dir), project, "confirm")))
+
+    @removals.command()
+    def cancel(project: OneProject, images_dir: Folder = None) -> None:
+        """Keep what a project's held removals would take."""
+        with failures():
+            out.print(asyncio.run(_settle(read(images_dir), project, "cancel")))
 
 
-async def _reload(settings: Settings) -> None:
-    from daemon.client import running_daemon
-    from state.errors import Rejected
-
-    async with running_daemon(settings) as reached:
-        if reached is None or reached.pid is None:
-            raise Rejected("no daemon is running on this state")
+async def _reload(settings: Settings) -> int:
+    """Tell the daemon, and return its process."""
+    async with _daemon_that_runs(settings) as reached:
+        assert reached.pid is not None
         try:
             os.kill(reached.pid, signal.SIGHUP)
         except PermissionError:
             raise Rejected(f"process {reached.pid} is another user's; ask as that user, or as root") from None
+        return reached.pid
+
+
+async def _settle(settings: Settings, project: str, verdict: str) -> str:
+    """Confirm or cancel held removals, and return the answer; only a daemon that runs carries them out."""
+    async with _daemon_that_runs(settings) as reached:
+        answer = await reached.ask("POST", f"/removals/{verdict}", {"project_id": project})
+        return str(answer["message"])
+
+
+@asynccontextmanager
+async def _daemon_that_runs(settings: Settings) -> AsyncIterator[Daemon]:
+    """Reach the daemon that holds this state.
+
+    An address file may be older than the last start of the machine, or the copy of another's: then another
+    daemon may answer there, and its process be anybody's.
+    """
+    from daemon.client import running_daemon
+    from daemon.doctor import holder
+    from daemon.wiring import state_directory
+
+    held_by = await asyncio.to_thread(holder, settings, state_directory(settings))
+    async with running_daemon(settings) as reached:
+        if reached is None or held_by != str(reached.pid):
+            raise Rejected("no daemon is running on this state")
+        yield reached

@@ -156,7 +156,7 @@ def _state(status: ProjectStatus, progress: Progress | None) -> Mapping[str, obj
         "held_removals": status.held_removals,
         "task": status.task,
         "waiting_seconds": status.waiting_seconds,
-        "waiting_for": status.waiting_for,
+        "waiting_for": _waiting_for(status),
         "encoder": {
             "id": status.encoder_id,
             "at_work": status.encoder_at_work,
@@ -165,3 +165,14 @@ def _state(status: ProjectStatus, progress: Progress | None) -> Mapping[str, obj
             "remaining_seconds": progress and progress.remaining_seconds,
         },
     }
+
+
+def _waiting_for(status: ProjectStatus) -> str | None:
+    """Say what the project waits for; where that may be a person, what the person can do."""
+    reasons = [status.waiting_for] if status.waiting_for else []
+    if status.held_removals:
+        reasons.append(
+            f"a second proof that {status.held_removals} images are gone, or a person's word:"
+            f' POST /removals/confirm or /removals/cancel with {{"project_id": {status.project.id}}}'
+        )
+    return "; ".join(reasons) or None

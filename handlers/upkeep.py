@@ -45,16 +45,16 @@ async def retry_quarantine(call: Call, wish: RetryRequest) -> web.Response:
 
 
 async def confirm_removals(call: Call, wish: RemovalsRequest) -> web.Response:
-    """Carry out held removals now."""
+    """Carry out held removals now; those that were cancelled only where their images are named."""
     number = await number_of(call, wish.project_id)
-    count = await call.ports.syncs.confirm_removals(number, wish.image_ids or None)
+    count = await call.ports.syncs.confirm_removals(number, wish.image_ids)
     return reply({"message": f"[Project: {number}] {count} held removals confirmed.", "count": count})
 
 
 async def cancel_removals(call: Call, wish: RemovalsRequest) -> web.Response:
     """Keep what held removals would take."""
     number = await number_of(call, wish.project_id)
-    count = await call.ports.syncs.cancel_removals(number, wish.image_ids or None)
+    count = await call.ports.syncs.cancel_removals(number, wish.image_ids)
     return reply({"message": f"[Project: {number}] {count} held removals cancelled.", "count": count})
 
 

@@ -178,6 +178,23 @@ async def test_a_confirmed_removal_is_forgotten_and_handed_over(journal: Journal
     assert await journal.held_counts() == {}
 
 
+async def test_a_cancelled_removal_counts_as_held_no_more(journal: Journal) -> None:
+    await journal.hold(1, [1, 2, 3], NOW)
+    await journal.settle_held(1, [1, 2], cancel=True)
+    assert await journal.held_counts() == {1: 1}
+    assert set(await journal.settle_held(1, None, cancel=True)) == {3}
+    assert await journal.held_counts() == {}
+
+
+async def test_only_by_its_name_is_a_cancelled_removal_confirmed(journal: Journal) -> None:
+    await journal.hold(1, [1, 2, 3], NOW)
+    await journal.settle_held(1, [1, 2], cancel=True)
+    assert set(await journal.settle_held(1, None, cancel=False)) == {3}
+    assert set(await journal.kept(1)) == {1, 2}
+    assert set(await journal.settle_held(1, [1], cancel=False)) == {1}
+    assert set(await journal.kept(1)) == {2}
+
+
 async def test_a_missing_project_is_missing_since_the_first_survey(journal: Journal) -> None:
     assert await journal.missing(1, NOW) == (NOW, 1)
     assert await journal.missing(1, NOW + 5) == (NOW, 2)

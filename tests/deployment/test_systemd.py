@@ -105,3 +105,19 @@ def test_the_command_reads_the_secrets_the_unit_reads() -> None:
 def test_the_user_is_that_of_the_container() -> None:
     assert "u embedsync 65532" in (ROOT / "systemd/embedsync.sysusers").read_text()
     assert "USER 65532:65532" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_notes_install_every_file_there_is_and_no_other() -> None:
+    notes = (ROOT / "docs/operations.md").read_text()
+    (install,) = re.findall(r"^## Install under systemd\n.*?^```console\n(.*?)^```", notes, re.M | re.S)
+    named = set(re.findall(r"(?<![\w/])(systemd/[\w.-]+)", install))
+    assert named == {f"systemd/{file.name}" for file in (ROOT / "systemd").iterdir()}
+    upgrade = notes.split("## Upgrade and go back")[1]
+    assert set(re.findall(r"(?<![\w/])(systemd/[\w.-]+)", upgrade)) < named
+    assert "embedsync.env" not in upgrade, "an upgrade does not overwrite what the administrator wrote"
+
+
+def test_what_commands_write_before_the_first_start_is_the_service_s() -> None:
+    made = (ROOT / "systemd/embedsync.tmpfiles").read_text()
+    mode = values("StateDirectoryMode")[0]
+    assert f"d /var/lib/{values('StateDirectory')[0]} {mode} embedsync embedsync -" in made.splitlines()

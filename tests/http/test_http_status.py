@@ -92,7 +92,7 @@ async def test_status_says_where_projects_stand_the_stalest_first(client: Client
     answer = await client.get("/status")
     assert [state["project_id"] for state in answer["projects"]] == [CATS, DOGS]
     [cats] = (await client.get("/status?project_id=cats"))["projects"]
-    assert cats["waiting_for"] == "clip: away"
+    assert cats["waiting_for"].startswith("clip: away; ")
     assert cats["encoder"] == {
         "id": "fake_8_1",
         "at_work": "fake_8_2",
@@ -102,6 +102,24 @@ async def test_status_says_where_projects_stand_the_stalest_first(client: Client
     }
     await client.get("/status?project_id=999")
     assert client.status == 404
+
+
+async def test_held_removals_are_told_with_the_way_to_confirm_or_cancel_them(
+    client: Client, world: World
+) -> None:
+    world.syncs.statuses = [status_of(Project(CATS, "cats"), waiting_for=None)]
+    [cats] = (await client.get("/status"))["projects"]
+    assert cats["waiting_for"].endswith('POST /removals/confirm or /removals/cancel with {"project_id": 1}')
+    world.syncs.statuses = [status_of(Project(CATS, "cats"), waiting_for=None, held_removals=0)]
+    [cats] = (await client.get("/status"))["projects"]
+    assert cats["waiting_for"] is None
+
+
+async def test_an_empty_list_of_images_settles_no_removal(client: Client, world: World) -> None:
+    world.syncs.held = {CATS: {1, 2, 3}}
+    answer = await client.post("/removals/confirm", {"project_id": CATS, "image_ids": []})
+    assert answer["count"] == 0
+    assert world.syncs.held == {CATS: {1, 2, 3}}
 
 
 async def test_a_project_gone_from_the_source_can_still_be_asked_about_by_number(

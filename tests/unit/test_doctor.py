@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import socket
 from collections import namedtuple
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from clip_emulator import ClipEmulator
 from platform_emulator import Emulator
 from platform_emulator.fixtures import emulator, sly, world
@@ -87,7 +91,9 @@ async def test_a_missing_extra_comes_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     over_grpc = replace(settings, encoder="auto", clip_host="[::1]:9")
-    assert only(await found(over_grpc), "extras").advice == 'pip install "embedsync[clip]"'
+    finding = only(await found(over_grpc), "extras")
+    assert "`clip` is not installed" in finding.says
+    assert "requirements/all.lock" in finding.advice
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,100 @@ async def test_a_state_that_others_may_read_is_noted(settings: Settings) -> None
     directory.mkdir(parents=True)
     directory.chmod(0o755)
     assert only(await found(settings), "state").advice == f"chmod 700 {directory}"
+
+
+async def test_a_state_that_is_another_user_s_is_told_with_whose_it_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.state_dir.mkdir()
+    monkeypatch.setattr(doctor.os, "getuid", lambda: settings.state_dir.stat().st_uid + 1)
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    finding = only(await found(settings), "state")
+    assert f"{settings.state_dir} cannot be written to" in finding.says
+    assert f"as user {settings.state_dir.stat().st_uid}, whose it is" in finding.advice
+
+
+async def test_a_directory_that_may_not_be_looked_into_is_told_and_ends_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, stat = settings.state_dir, Path.stat
+    closed.mkdir()
+
+    def shut(path: Path, **how: Any) -> os.stat_result:
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", shut)
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != closed)
+    assert f"{closed} cannot be written to" in only(await found(settings), "state").says
+
+
+async def test_a_file_that_another_user_left_in_the_state_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = state_directory(settings) / "journal.sqlite"
+    left.parent.mkdir(parents=True, mode=0o700)
+    left.touch()
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != left)
+    finding = only(await found(settings), "state")
+    assert finding.says.startswith(f"{left} cannot be written to")
+    assert finding.advice.startswith("chown -R ")
+
+
+async def test_a_port_that_is_taken_is_told_before_the_daemon_finds_out(
+    settings: Settings, port: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = replace(settings, port=other.getsockname()[1])
+        finding = only(await found(taken), "port")
+    assert finding.verdict is Verdict.AMISS
+    assert "set PORT" in finding.advice
+    assert only(await found(taken), "port").verdict is Verdict.GOOD
+
+
+async def test_an_address_that_this_machine_has_not_is_told(settings: Settings) -> None:
+    elsewhere = replace(settings, host="192.0.2.1", auth_token="a-token-for-all")
+    finding = only(await found(elsewhere), "port")
+    assert finding.verdict is Verdict.AMISS
+    assert "192.0.2.1" in finding.says
+
+
+async def test_a_daemon_that_holds_the_state_and_says_nothing_is_amiss(settings: Settings) -> None:
+    async with wired(settings):
+        findings = await found(settings)
+    finding = only(findings, "daemon")
+    assert finding.verdict is Verdict.AMISS
+    assert f"process {os.getpid()} holds the state" in finding.says
+    assert those(findings, "port") == []
+
+
+async def test_a_copied_address_file_leads_to_nobody_else_s_daemon(
+    settings: Settings, tmp_path: Path
+) -> None:
+    copied = replace(settings, state_dir=tmp_path / "copy")
+    state_directory(copied).mkdir(parents=True, mode=0o700)
+    async with wired(settings) as parts, listening(parts.app, "127.0.0.1", 0) as url:
+        told = json.dumps({"url": url, "pid": os.getpid()})
+        (state_directory(copied) / ADDRESS_FILE).write_text(told)
+        assert only(await found(copied), "daemon").says == "none runs on this state"
+
+
+async def test_held_removals_come_with_the_command_that_settles_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wired(settings) as parts, listening(parts.app, "127.0.0.1", 0) as url:
+        (parts.directory / ADDRESS_FILE).write_text(json.dumps({"url": url, "pid": os.getpid()}))
+        await parts.surveys.survey()
+        (number,) = parts.surveys.projects
+        journal = parts.controller._journal
+        await journal.hold(number, [1, 2], 0.0)
+        told = those(await found(settings), "projects")
+        await journal.settle_held(number, None, cancel=True)
+        settled = those(await found(settings), "projects")
+    assert [(one.verdict, one.says) for one in told[1:]] == [(Verdict.NOTE, "trip: 2 removals are held")]
+    assert f"`embedsync removals confirm --project {number}`" in told[1].advice
+    assert settled[1:] == []
 
 
 async def test_an_empty_folder_is_amiss(settings: Settings) -> None:
@@ -159,7 +259,10 @@ async def test_a_state_of_a_newer_version_is_told(settings: Settings) -> None:
     newer = Catalogue(vectors / f"{prefix(settings)}_catalogue")
     newer._database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
     newer.close()
-    assert f"has schema {SCHEMA + 1}" in only(await found(settings), "encoder").says
+    told = those(await found(settings), "state")[-1]
+    assert told.verdict is Verdict.AMISS
+    assert f"{vectors}/{prefix(settings)}_catalogue: it has schema {SCHEMA + 1}" in told.says
+    assert "before the upgrade" in told.advice
 
 
 @pytest.fixture
@@ -205,8 +308,8 @@ async def test_clocks_that_differ_are_mentioned_and_not_blamed(ahead: float, wor
 
     app = web.Application()
     app.router.add_get("/", answer)
-    async with listening(app, "127.0.0.1", 0) as url:
-        finding = await visits._clock_skew(url, lambda: 1_000_000 + ahead)
+    async with TestServer(app) as server:
+        finding = await visits._clock_skew(str(server.make_url("")), lambda: 1_000_000 + ahead)
     assert words in finding.says
     assert finding.verdict is not Verdict.AMISS
 
@@ -225,7 +328,8 @@ async def test_a_qdrant_server_is_asked_with_its_key(
 
     app = web.Application()
     app.router.add_get("/collections", answer)
-    async with listening(app, "127.0.0.1", 0) as url:
+    async with TestServer(app) as server:
+        url = str(server.make_url(""))
         findings = await found(replace(settings, qdrant_host=url, qdrant_api_key="the-key"))
     assert only(findings, "qdrant").verdict is verdict
     assert keys == ["the-key"]
