@@ -189,6 +189,16 @@ def rows_of(answer: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def fields_of(answer: Any, *names: str) -> Mapping[str, Any]:
+    """Return an answer that is an object with these fields.
+
+    :raises Unavailable: when it is something else, such as a page of a proxy
+    """
+    if not isinstance(answer, Mapping) or not all(name in answer for name in names):
+        raise Unavailable(SERVICE, "an answer without what was asked for")
+    return answer
+
+
 def _import() -> tuple[Any, Any]:
     import httpx
     import supervisely

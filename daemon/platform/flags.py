@@ -7,14 +7,14 @@ written, because the platform was away or too much had gathered, the next whole 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import structlog
 
-from daemon.platform.client import Client
+from daemon.platform.client import Client, fields_of
 from state.errors import Denied, Rejected, Unavailable
 
 STARTED_KEY = "embeddings_update_started_at"
@@ -167,7 +167,7 @@ class Flags:
 
     async def _note_start(self, project_id: int, time: str | None) -> None:
         """Write, or take away, since when; other keys are somebody else's, and read right before."""
-        info: Mapping[str, Any] = await self._client.post("projects.info", {"id": project_id})
+        info = fields_of(await self._client.post("projects.info", {"id": project_id}), "id")
         data = dict(info.get("customData") or {})
         if data.get(STARTED_KEY) == time:
             return

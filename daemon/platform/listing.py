@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
-from daemon.platform.client import Client, rows_of
+from daemon.platform.client import Client, fields_of, rows_of
 from daemon.platform.watermark import Watermark
 from state.errors import Inconsistent, Rejected
 from state.model import ImageRef
@@ -136,8 +136,8 @@ async def _by_token(client: Client, project_id: int, filters: list[Filter]) -> A
 
 
 async def _page(client: Client, project_id: int, filters: list[Filter], per_page: int) -> Row:
-    answer: Row = await client.post("images.list", _body(project_id, filters, per_page))
-    return answer
+    answer = await client.post("images.list", _body(project_id, filters, per_page))
+    return fields_of(answer, "entities", "total")
 
 
 def _at_or_past(time: str) -> Filter:

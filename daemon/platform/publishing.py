@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from daemon.platform.client import Client
+from daemon.platform.client import Client, fields_of
 from state.errors import EmbedsyncError, Inconsistent, Invisible, Rejected
 from state.model import Hit
 
@@ -100,7 +100,7 @@ async def _make(caller: Client, kind: str, project_id: int, key: str) -> int:
         for other in others:
             await _remove(caller, other)
         made = await caller.post("entities-collections.add", body)
-    return int(made["id"])
+    return int(fields_of(made, "id")["id"])
 
 
 async def _add(caller: Client, kind: str, collection_id: int, hits: Sequence[Hit]) -> None:
@@ -111,7 +111,7 @@ async def _add(caller: Client, kind: str, collection_id: int, hits: Sequence[Hit
     left = hits
     while left:
         body = {"collectionId": collection_id, **_items(kind, left)}
-        answer = await caller.post("entities-collections.items.bulk.add", body)
+        answer = fields_of(await caller.post("entities-collections.items.bulk.add", body))
         missing = set(answer.get("missing") or ())
         if not missing:
             return

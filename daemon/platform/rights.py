@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from daemon.platform import listing
-from daemon.platform.client import SERVICE, Client
+from daemon.platform.client import SERVICE, Client, fields_of
 from state.errors import Denied, Invisible, NotInPlan, Rejected, Unavailable
 
 ALLOWED_SECONDS, DENIED_SECONDS = 60.0, 5.0
@@ -72,8 +72,9 @@ class Rights:
         while left:
             image_id = left.pop()
             try:
-                project_id = int((await caller.post("images.info", {"id": image_id}))["projectId"])
-            except Invisible:
+                image = fields_of(await caller.post("images.info", {"id": image_id}), "projectId")
+                project_id = int(image["projectId"])
+            except (Invisible, Rejected):
                 continue
             # Images asked for together mostly are of one project.
             held = {one.id async for page in listing.some_images(caller, project_id, left) for one in page}
@@ -134,13 +135,13 @@ async def _see_project(caller: Client, project_id: int) -> None:
     if not isinstance(project, Mapping) or project.get("id") != project_id:
         raise Unavailable(SERVICE, "projects.info: another project than was asked for")
     team_id = project.get("teamId") or await _team_of(caller, project.get("workspaceId"))
-    team = await caller.post("teams.info", {"id": team_id})
+    team = fields_of(await caller.post("teams.info", {"id": team_id}), "id")
     if (team.get("usage") or {}).get("plan") == FREE:
         raise NotInPlan(f"Team {team_id} with '{FREE}' plan cannot use AI features.")
 
 
 async def _team_of(caller: Client, workspace_id: Any) -> Any:
-    return (await caller.post("workspaces.info", {"id": workspace_id}))["teamId"]
+    return fields_of(await caller.post("workspaces.info", {"id": workspace_id}), "teamId")["teamId"]
 
 
 def _key(token: str, project_id: int | None) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from daemon.platform import listing
-from daemon.platform.client import Client
+from daemon.platform.client import SERVICE, Client, fields_of
 from daemon.platform.news import News
 from daemon.platform.pictures import Pictures
 from daemon.platform.watermark import Watermark
@@ -29,6 +29,10 @@ LIST_ALL = {"skipExported": True, "extraFields": FLAGS, "sort": "id", "sort_orde
 
 KNOWN_SECONDS = 60.0
 """How long what is known of a project holds."""
+
+
+LOOK_UP_SECONDS = 1.0
+"""How long the platform may take to say what is known already, before that is believed once more."""
 
 
 class PlatformSource:
@@ -65,19 +69,22 @@ class PlatformSource:
 
     async def survey(self) -> Mapping[Project, Scope]:
         """List all projects; those with AI Search are to be looked at, a new one whole."""
-        rows = [row async for page in self._client.pages("projects.list.all", LIST_ALL) for row in page]
-        followed = [row for row in rows if row.get("embeddingsEnabled")]
+        projects: dict[int, Project] = {}
+        followed: list[Mapping[str, Any]] = []
+        async for page in self._client.pages("projects.list.all", LIST_ALL):  # a page is a moment's work
+            projects.update((project.id, project) for project in map(_project, page))
+            followed += [row for row in page if row.get("embeddingsEnabled")]
         self._shown_in_progress([int(row["id"]) for row in followed if row.get("embeddingsInProgress")])
         self._news.follow(
             {int(row["teamId"]) for row in followed if row.get("teamId")},
             {int(row["id"]) for row in followed},
         )
         known, now = self._known, self._clock()
-        self._known = {int(row["id"]): (_project(row), now) for row in rows}
-        scopes = dict.fromkeys((project for project, _ in self._known.values()), NOTHING)
+        self._known = {number: (project, now) for number, project in projects.items()}
+        scopes = dict.fromkeys(projects.values(), NOTHING)
         for row in followed:
             number = int(row["id"])
-            scopes[self._known[number][0]] = await self._news.since(number) if number in known else FULL
+            scopes[projects[number]] = await self._news.since(number) if number in known else FULL
         return scopes
 
     async def project(self, ref: int | str) -> Project | None:
@@ -88,13 +95,17 @@ class PlatformSource:
         if known and self._clock() - asked < KNOWN_SECONDS:
             return known
         try:
-            row = await self._client.post("projects.info", {"id": ref, "extraFields": FLAGS})
+            async with asyncio.timeout(LOOK_UP_SECONDS if known else None):
+                answer = await self._client.post("projects.info", {"id": ref, "extraFields": FLAGS})
+            row = fields_of(answer, "id")
         except Invisible:
             self._known.pop(ref, None)
             return None
-        except Unavailable:
+        except (Unavailable, UnknownCaller, TimeoutError) as problem:
             if known is None:
-                raise
+                retry_after = getattr(problem, "retry_after", None)
+                raise Unavailable(SERVICE, str(problem), retry_after) from problem
+            self._known[ref] = (known, self._clock())  # whoever asks next need not wait for it again
             return known
         project = _project(row)
         if ref in self._known:
@@ -106,7 +117,7 @@ class PlatformSource:
         found: dict[int, frozenset[int]] = {}
         for image_id in image_ids:
             try:
-                row = await self._client.post("images.info", {"id": image_id})
+                row = fields_of(await self._client.post("images.info", {"id": image_id}), "projectId")
             except Invisible:
                 continue
             number = int(row["projectId"])

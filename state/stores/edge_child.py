@@ -32,7 +32,7 @@ A flush takes 20 to 400 ms and nothing is answered meanwhile; a crash loses noth
 QUIET_SECONDS = 1.0
 """After so long without a message, what was written is flushed."""
 
-WORN_AFTER = 2_000
+WORN_AFTER = 1_000
 """Rows written, at the least, after which the process begins anew, and twice as many as a shard has points:
 until then the engine keeps some 240 bytes of memory of each that was overwritten, and the room on disk of
 each that was removed. Beginning takes 0.5 s, 7 µs a point, and 66 µs a point where half a shard is dead;

@@ -1,15 +1,38 @@
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "acceptance"))  # the live daemon lives there
 
-import counting_daemon
-from live_daemon import LiveDaemon
-from live_fixtures import Maker, another, daemon, pytest_runtest_makereport
+from live_fixtures import Maker, daemon, pytest_runtest_makereport
+from nursery import ForkedDaemon, Nursery
 
-__all__ = ["another", "daemon", "pytest_runtest_makereport"]
+__all__ = ["daemon", "pytest_runtest_makereport"]
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where daemons start in no time."""
+    made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def another(nursery: Nursery, tmp_path: Path) -> Iterator[Maker]:
+    """Make daemons, not started yet; keyword arguments are settings."""
+    made: list[ForkedDaemon] = []
+
+    def make(directory: str = "another", **settings: str) -> ForkedDaemon:
+        (tmp_path / directory).mkdir(exist_ok=True)
+        made.append(ForkedDaemon(nursery, tmp_path / directory, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture
@@ -19,6 +42,6 @@ def diary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def counting(another: Maker, diary: Path) -> LiveDaemon:
+def counting(another: Maker, diary: Path) -> ForkedDaemon:
     """A daemon that keeps a diary of what it encodes."""
-    return another("counting", program=[counting_daemon.__file__], DIARY=str(diary))
+    return another("counting", DIARY=str(diary))

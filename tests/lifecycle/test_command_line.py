@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from live_daemon import LiveDaemon
+from nursery import ForkedDaemon, Nursery
 from painted import COLOURS, break_some, fill, painted
 from typer.testing import CliRunner
 
@@ -35,16 +36,16 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDaemon]:
+def pictures(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedDaemon]:
     """Pictures that were synced by a command."""
-    daemon = LiveDaemon(tmp_path_factory.mktemp("pictures"))
+    daemon = ForkedDaemon(nursery, tmp_path_factory.mktemp("pictures"))
     fill(daemon.images / "trip", range(12))
     (daemon.images / "trip" / "apple.jpeg").write_bytes(painted(100, colour=COLOURS["red"]))
     break_some(daemon.images / "broken", 1)
     planned = daemon.command("plan", "--project", "trip")
     assert planned.returncode == 0, planned.stderr
     assert "trip: 13 encode" in planned.stdout
-    synced = daemon.command("sync")
+    synced = LiveDaemon.command(daemon, "sync")  # once as people start it
     assert synced.returncode == 0, synced.stderr
     assert "broken: 5 pictures in quarantine" in synced.stdout
     assert "13 images fresh, 0 stale" in synced.stdout
@@ -53,7 +54,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDaemon]:
 
 
 @pytest.fixture
-def running(pictures: LiveDaemon) -> LiveDaemon:
+def running(pictures: ForkedDaemon) -> ForkedDaemon:
     if not pictures.alive:
         pictures.start()
         pictures.wait_for({"trip": 13})
@@ -61,7 +62,7 @@ def running(pictures: LiveDaemon) -> LiveDaemon:
 
 
 @pytest.fixture
-def stopped(pictures: LiveDaemon) -> LiveDaemon:
+def stopped(pictures: ForkedDaemon) -> ForkedDaemon:
     if pictures.alive:
         assert pictures.terminate() == 0
     return pictures

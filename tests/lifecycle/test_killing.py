@@ -2,58 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
-from random import Random
 
 import pytest
 from counting_daemon import IN_FLIGHT, encodings
+from death_story import check_whole, die_again_and_again
+from deaths import MOMENTS_OF_AN_EMBEDDED_STORE
 from live_daemon import LiveDaemon, wait_for_end
+from nursery import ForkedDaemon
 from painted import fill
 
-from daemon.encoders.palette import PaletteEncoder
+STORIES = [
+    pytest.param(5, 0, id="5"),
+    *(pytest.param(50, seed, marks=pytest.mark.nightly, id=f"50-{seed}") for seed in range(1, 11)),
+]
+"""Deaths one after the other, and the seed of everything in them; nightly it is 500 in all."""
 
-BATCHES_A_LIFE = 3
-DEADLY = ("pipeline.before_encode", "pipeline.before_upsert", "pipeline.after_upsert")
+log = logging.getLogger(__name__)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.nightly)])
-def test_a_first_sync_killed_again_and_again_loses_nothing_and_repeats_only_batches_in_flight(
-    counting: LiveDaemon, diary: Path, kills: int
+@pytest.mark.parametrize(("kills", "seed"), STORIES)
+def test_whenever_it_is_killed_nothing_acknowledged_is_lost_and_only_batches_in_flight_are_repeated(
+    counting: ForkedDaemon, diary: Path, kills: int, seed: int
 ) -> None:
-    random = Random(kills)
-    images = (kills + 1) * BATCHES_A_LIFE * PaletteEncoder.batch_size + 24
-    projects = {f"project-{number}": images // 3 for number in range(3)}
-    for number, (name, count) in enumerate(projects.items()):
-        fill(counting.images / name, range(number * count, (number + 1) * count))
-
-    for life in range(kills):
-        if life % 4 == 3:
-            counting.start()
-            survive(counting, random.uniform(0.0, 0.8))
-            counting.kill()
-        else:
-            place = f"{DEADLY[life % 4]}=kill:{random.randint(1, BATCHES_A_LIFE)}"
-            counting.launch(FAILPOINTS=place)
-            assert counting.process.wait(60) == -signal.SIGKILL, place
-
-    counting.start()
-    counting.wait_for(projects, 60 + images / 20)
-    counts = encodings(diary)
-    assert len(counts) == images
-    assert counts.total() <= images + kills * IN_FLIGHT
-    assert max(counts.values()) <= kills + 1
-    assert counting.metrics()["images_quarantined"] == 0
-    assert [counting.wanting(name) for name in projects] == [{}, {}, {}]
-
-
-def survive(daemon: LiveDaemon, seconds: float) -> None:
-    with pytest.raises(AssertionError, match="not seen"):
-        daemon.wait_until(lambda: False, seconds)
+    account, folder = die_again_and_again(counting, diary, kills, seed, MOMENTS_OF_AN_EMBEDDED_STORE)
+    log.info("%s", account.figures())
+    assert account.missed < kills / 2
+    assert account.lost == []
+    assert account.beyond(IN_FLIGHT) == {}
+    check_whole(counting, folder)
 
 
 def test_renames_and_removals_that_kills_cut_short_are_caught_up_on(
-    counting: LiveDaemon, diary: Path
+    counting: ForkedDaemon, diary: Path
 ) -> None:
     fill(counting.images / "trip", range(40))
     counting.start()
@@ -72,7 +55,7 @@ def test_renames_and_removals_that_kills_cut_short_are_caught_up_on(
 
 
 def test_the_death_of_the_store_s_process_is_healed_and_nothing_is_lost(
-    counting: LiveDaemon, diary: Path
+    counting: ForkedDaemon, diary: Path
 ) -> None:
     fill(counting.images / "trip", range(300))
     counting.start()

@@ -69,7 +69,7 @@ def test_a_daemon_that_hangs_is_silent(daemon: LiveDaemon, supervisor: Superviso
     try:
         supervisor.hears_what_was_said()
         with pytest.raises(TimeoutError):
-            supervisor.hears(1.5)
+            supervisor.hears(0.8)
     finally:
         daemon.send(signal.SIGCONT)
 

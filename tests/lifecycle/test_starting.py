@@ -43,7 +43,8 @@ def test_the_other_package_named_daemon_is_named(daemon: LiveDaemon, tmp_path: P
     metadata = tmp_path / "site" / "python_daemon-3.1.2.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: python-daemon\nVersion: 3.1.2\n")
-    failed = daemon.command("run", PYTHONPATH=f"{ROOT}:{tmp_path / 'site'}")
+    # A process of its own, for its search path to be read anew.
+    failed = LiveDaemon.command(daemon, "run", PYTHONPATH=f"{ROOT}:{tmp_path / 'site'}")
     assert failed.returncode == MISCONFIGURED
     assert one_line(failed).startswith("python-daemon is installed here")
 

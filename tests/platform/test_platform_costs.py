@@ -22,14 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:
 
 NEWS = "teams.activity"
 IN_PROGRESS = "projects.embeddings-in-progress.update"
-LARGE = pytest.mark.parametrize("size", [2_500, pytest.param(100_000, marks=pytest.mark.nightly)])
+LARGE = pytest.mark.parametrize("size", [PER_PAGE + 100, pytest.param(100_000, marks=pytest.mark.nightly)])
 
 
 @pytest.fixture
-async def running(
-    emulator: Emulator, sly: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Running]:
-    monkeypatch.setenv("SUPERVISELY_SKIP_HTTPS_USER_HELPER_CHECK", "1")
+async def running(emulator: Emulator, sly: Any, prompt: None, tmp_path: Path) -> AsyncIterator[Running]:
     emulator.world.project("small", images=3)
     daemon = Running(emulator, tmp_path)
     await daemon.start()
@@ -117,12 +114,12 @@ async def test_a_survey_after_a_bulk_import_lists_none_of_it(running: Running, s
 async def test_an_image_written_later_at_the_time_of_a_bulk_import_is_found(
     running: Running, world: World
 ) -> None:
-    project_id = await embedded(running, 2_500)
+    project_id = await embedded(running, PER_PAGE + 100)
     running.emulator.counters.clear()
     (late,) = world.add(world.dataset_ids(project_id)[0], logged=False)
     world.images[late].updated_at = world.images[world.image_ids(project_id)[0]].updated_at
     await surveyed(running)
-    assert (running.encoded, await running.stored(project_id)) == (4, 2_501)
+    assert (running.encoded, await running.stored(project_id)) == (4, PER_PAGE + 101)
     assert running.emulator.counters.rows["images.list"] == 3 + 1
 
 

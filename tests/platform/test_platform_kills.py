@@ -19,14 +19,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lifecycle"))  # the daemon t
 from counting_daemon import encodings, main, write_down_what_is_encoded
 from platform_emulator import Emulator, Fault
 
+from daemon.platform import flags
+
 pytestmark = pytest.mark.skipif(find_spec("supervisely") is None, reason="comes with the extra `platform`")
 
 FORKS = multiprocessing.get_context("forkserver")
 """Importing the SDK takes seconds: once for all lives."""
 
 IMAGES = 4
-SLOW_SECONDS = 1.5
-"""Pictures that come so late keep a sync going until it is shown to be in progress."""
+GATHER_SECONDS, SLOW_SECONDS = 0.2, 1.0
+"""Pictures that come so late keep a sync going until it is shown to be in progress, which takes a moment."""
 
 PATIENCE = 40.0
 
@@ -63,6 +65,7 @@ def live(settings: dict[str, str], log: str, diary: str) -> None:
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    flags.GATHER_SECONDS = GATHER_SECONDS
     write_down_what_is_encoded(os.open(diary, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     sys.argv = ["daemon", "run"]
     main()

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_network
-from statistics import median
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ from handlers.routes import ROUTES, Reach, Route
 pytestmark = pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")
 
 NOWHERE = 999
-ROUND_TRIP, PAIRS = 0.02, 25
+ROUND_TRIP, PAIRS = 0.02, 8
 TIMED_ALWAYS = {"/embeddings", "/search", "/task_status", "/quarantine"}
 OWN = "the-daemon's-auth-token"
 ELSEWHERE = Access(OWN, (ip_network("192.0.2.0/24"),))
@@ -218,9 +217,10 @@ async def test_a_hidden_project_takes_as_long_as_one_that_does_not_exist(
             started = time.perf_counter()
             await (await daemon.ask_about(route, number, anna)).read()
             seconds[number].append(time.perf_counter() - started)
-    typical = {number: median(taken) for number, taken in seconds.items()}
-    assert min(typical.values()) > ROUND_TRIP, "neither is answered without asking"
-    assert abs(typical[hidden] - typical[NOWHERE]) < ROUND_TRIP / 2
+    # A question more shows in the quickest answers too, and a busy machine does not.
+    quickest = {number: min(taken) for number, taken in seconds.items()}
+    assert min(quickest.values()) > ROUND_TRIP, "neither is answered without asking"
+    assert abs(quickest[hidden] - quickest[NOWHERE]) < ROUND_TRIP / 2
 
 
 @pytest.mark.parametrize(

@@ -165,10 +165,9 @@ def colours(world: World) -> int:
 
 @pytest.fixture
 async def served(
-    emulator: Emulator, sly: Any, colours: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, sly: Any, colours: int, prompt: None, tmp_path: Path
 ) -> AsyncIterator[Served]:
     """A daemon that has embedded the project of colours."""
-    monkeypatch.setenv("SUPERVISELY_SKIP_HTTPS_USER_HELPER_CHECK", "1")
     async with Served(emulator, tmp_path) as daemon:
         await daemon.until_stored(colours, len(COLOURS) * OF_A_COLOUR)
         await daemon.settled()
@@ -329,6 +328,8 @@ async def test_the_state_of_a_task_is_told_in_both_forms(
 ) -> None:
     idle = world.project("never looked at", images=1, enabled=False)
     world.grant(anna.sdk.token, idle)
+    await served.survey()  # the news of that project
+    await served.settled()
     for name in ("project_id", "projectId"):
         assert (await anna.send("task_status", {name: idle}))["status"] == "no_task"
         answer = await anna.send("task_status", {name: colours})

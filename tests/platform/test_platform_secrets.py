@@ -56,12 +56,11 @@ async def test_no_token_is_in_any_line_that_is_written(
     emulator: Emulator,
     world: World,
     sly: Any,
+    prompt: None,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     written: StringIO,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("SUPERVISELY_SKIP_HTTPS_USER_HELPER_CHECK", "1")
     walk = Walk(emulator, seed=1, images=40, projects=2)
     anna, stranger = world.user("anna"), "canary-of-a-stranger"
     for project_id in walk.followed:
