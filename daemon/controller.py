@@ -1,26 +1,21 @@
-"""The controller: takes projects off the worklist and looks at them; answers what handlers ask."""
+"""The controller: answers what handlers ask of the daemon, and does what they want."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import NoReturn
-
-import structlog
+from collections.abc import Callable, Collection, Mapping
 
 from daemon.board import Board
-from daemon.display import Undisplayed
 from daemon.encoders import models
 from daemon.encoders.pool import Pool
-from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
+from daemon.looks import Looks
 from daemon.removals import Removals
 from daemon.surveys import Surveys
 from daemon.switch import Switch
 from daemon.sync import Sync
-from daemon.worklist import LONGEST_RETRY, Worklist
-from handlers.metrics import Metrics
-from state.errors import EmbedsyncError, Inconsistent, Invisible, Unavailable
+from daemon.worklist import Worklist
+from state.errors import Inconsistent, Invisible, Unavailable
 from state.model import (
     FULL,
     AtWork,
@@ -35,7 +30,7 @@ from state.model import (
     Start,
     TaskStatus,
 )
-from state.ports import Display, Journal, Source, Store
+from state.ports import Journal, Source, Store
 
 QUICK_PLAN_SECONDS = 5.0
 """How long a request may wait to hear that there is nothing to do."""
@@ -43,17 +38,9 @@ QUICK_PLAN_SECONDS = 5.0
 STORE = "qdrant"
 """The service that keeps the vectors, as its failures name it, whichever store it is."""
 
-MOVED_RETRY = 1.0
-"""Seconds until images that changed while they were being fetched are looked at again."""
-
-DOUBT_RETRY = 205.0
-"""Seconds until a picture whose download came damaged is fetched again."""
-
-log = structlog.get_logger()
-
 
 class Controller:
-    """The daemon's side of the `Syncs` port, and the loops behind it.
+    """The daemon's side of the `Syncs` port.
 
     :param clock: monotonic seconds
     """
@@ -65,108 +52,20 @@ class Controller:
         pool: Pool,
         journal: Journal,
         sync: Sync,
+        looks: Looks,
         surveys: Surveys,
         removals: Removals,
         worklist: Worklist,
         board: Board,
-        metrics: Metrics,
         clock: Callable[[], float],
         epochs: Epochs,
         switch: Switch,
-        display: Display | None = None,
     ) -> None:
         self._source, self._store, self._pool, self._journal = source, store, pool, journal
         self._epochs, self._switch = epochs, switch
-        self._sync, self._surveys, self._removals = sync, surveys, removals
+        self._sync, self._looks, self._surveys, self._removals = sync, looks, surveys, removals
         self._worklist, self._board = worklist, board
-        self._metrics = metrics
-        self._display = display or Undisplayed()
         self._clock = clock
-        self._looks: dict[int, asyncio.Task[None]] = {}
-        self._ended = asyncio.Condition()
-
-    async def work(self) -> NoReturn:
-        """Look at one project after the other, for ever."""
-        while True:
-            project_id, scope = await self._worklist.take()
-            if scope.full:
-                self._surveys.cancelled.discard(project_id)
-            look = asyncio.create_task(self._look(project_id, scope))
-            self._looks[project_id] = look
-            try:
-                await asyncio.wait([look])
-            except asyncio.CancelledError:
-                look.cancel()
-                await asyncio.wait([look])
-                raise
-            finally:
-                if self._looks.get(project_id) is look:  # another worker may have taken the key by now
-                    del self._looks[project_id]
-            if look.cancelled():
-                self._board.end(project_id, TaskStatus.CANCELLED, whole=False)
-                self._display.ended(project_id, None, worked=False)
-                self._worklist.done(project_id)
-                log.info("project.cancelled", project_id=project_id)
-            async with self._ended:
-                self._ended.notify_all()
-
-    async def _look(self, project_id: int, scope: Scope) -> None:
-        started = self._clock()
-        try:
-            project = await self._source.project(project_id)
-            if project is None or not project.enabled:
-                self._worklist.done(project_id)
-                return
-            self._surveys.projects[project_id] = project
-            outcome = await self._sync.look(project, scope)
-            late = len(outcome.left | outcome.doubtful)
-            # What a whole look had to leave is made now: only another one shows that nothing is missing.
-            switch_due = not scope.full and await self._switch.due(project_id, late)
-        except EmbedsyncError as problem:
-            self._board.end(project_id, TaskStatus.FAILED, whole=False)
-            self._display.ended(project_id, str(problem), worked=False)
-            self._wait(project_id, scope, problem)
-            log.warning("project.waits", project_id=project_id, problem=str(problem))
-            return
-        except Exception:  # the root of a look: a defect met in one project stops no other
-            self._board.end(project_id, TaskStatus.FAILED, whole=False)
-            self._worklist.failed(project_id, scope, "an internal error, see the log")
-            log.exception("project.defect", project_id=project_id)
-            return
-        self._board.end(project_id, TaskStatus.COMPLETED, whole=scope.full, left=late)
-        self._display.ended(project_id, None, worked=bool(outcome.encoded or outcome.reused))
-        if outcome.problem:
-            self._wait(project_id, Scope(ids=frozenset(outcome.left)), outcome.problem)
-        else:
-            self._worklist.done(project_id)
-            if outcome.left:
-                self._worklist.mark(project_id, Scope(ids=frozenset(outcome.left)), delay=MOVED_RETRY)
-        if switch_due:
-            self._worklist.mark(project_id, FULL)
-        if outcome.doubtful:
-            self._worklist.mark(project_id, Scope(ids=frozenset(outcome.doubtful)), delay=DOUBT_RETRY)
-        seconds = self._clock() - started
-        self._metrics.sync_seconds.observe(seconds)
-        log.info(
-            "project.synced",
-            project_id=project_id,
-            project=project.name,
-            encoded=outcome.encoded,
-            reused=outcome.reused,
-            retagged=outcome.retagged,
-            quarantined=len(outcome.quarantined),
-            left=len(outcome.left),
-            seconds=round(seconds, 3),
-        )
-
-    def _wait(self, project_id: int, scope: Scope, problem: EmbedsyncError) -> None:
-        """Put a project away until it may be tried again; one that waits for an encoder is woken for it."""
-        if not isinstance(problem, Unavailable):
-            self._worklist.failed(project_id, scope, str(problem))
-            return
-        absent = problem.service == SERVICE and not self._pool.at_work()
-        retry_after = LONGEST_RETRY if absent else problem.retry_after
-        self._worklist.failed(project_id, scope, str(problem), retry_after, problem.service)
 
     async def start(self, project_id: int, image_ids: Collection[int] | None, force: bool) -> Start:
         """Ask for a sync now, of the whole project or of some of its images."""
@@ -194,24 +93,12 @@ class Controller:
 
     async def wait(self, project_id: int) -> TaskStatus:
         """Wait until the project's running or queued sync has ended, or failed and waits."""
-        async with self._ended:
-            await self._ended.wait_for(lambda: not self._busy(project_id))
+        await self._looks.finished(project_id)
         return self._board[project_id].status
-
-    def _busy(self, project_id: int) -> bool:
-        waits = self._worklist.waiting(project_id) is not None
-        return project_id in self._looks or (self._worklist.queued(project_id) and not waits)
 
     async def cancel(self, project_id: int) -> bool:
         """Stop the project's sync between batches; return whether there was one."""
-        look = self._looks.get(project_id)
-        if look is None:
-            return False
-        self._surveys.cancelled.add(project_id)
-        look.cancel()
-        async with self._ended:
-            await self._ended.wait_for(lambda: self._looks.get(project_id) is not look)
-        return True
+        return await self._looks.cancel(project_id)
 
     async def plan(self, project_id: int, image_ids: Collection[int] | None, force: bool) -> Plan:
         """Say what a sync would do, changing nothing.
@@ -226,14 +113,6 @@ class Controller:
         plan.held = (await self._journal.held_counts()).get(project_id, 0)
         return plan
 
-    def under_way(self) -> Mapping[int, Hashable]:
-        """Return, for each project being looked at, what changes as the look gets on."""
-        return {
-            project_id: (look.get_name(), standing.total, standing.current, standing.made)
-            for project_id, look in self._looks.items()
-            for standing in (self._board[project_id],)
-        }
-
     def progress(self) -> Mapping[int, Progress]:
         """Return the progress of every project that had a sync since the start."""
         return self._board.progress()
@@ -243,7 +122,7 @@ class Controller:
         if await self._source.project(project_id) is None:
             return None
         standing = self._board[project_id]
-        return standing.looked_at and not standing.stale and not self._busy(project_id)
+        return standing.looked_at and not standing.stale and not self._looks.busy(project_id)
 
     async def status(self, project_id: int | None = None) -> list[ProjectStatus]:
         """Return where projects stand, those included that are gone and not forgotten yet."""
@@ -372,8 +251,7 @@ class Controller:
 
     async def idle(self) -> None:
         """Wait until nothing is left to do but what failed and waits."""
-        async with self._ended:
-            await self._ended.wait_for(lambda: not self._looks and self._worklist.resting())
+        await self._looks.idle()
         await self._removals.drained()
 
 

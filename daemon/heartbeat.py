@@ -51,7 +51,7 @@ class Heartbeat:
 
     @contextmanager
     def watching(self, under_way: UnderWay) -> Iterator[None]:
-        """Watch a controller's looks while the context lasts; before and after it there is nothing to do."""
+        """Watch the looks while the context lasts; before and after it there is nothing to do."""
         self._under_way = under_way
         try:
             yield

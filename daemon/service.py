@@ -135,7 +135,7 @@ async def _serve(
         synchronising(parts) as broken,
         listening(parts.app, settings.host, settings.port) as url,
     ):
-        with _address_file(parts.directory, url), heartbeat.watching(parts.controller.under_way):
+        with _address_file(parts.directory, url), heartbeat.watching(parts.looks.under_way):
             _set_aside_what_stays()
             log.info(
                 "daemon.ready",
@@ -196,12 +196,12 @@ async def _end_of_life(
 @asynccontextmanager
 async def synchronising(parts: Parts) -> AsyncIterator[asyncio.Future[None]]:
     """Keep the store in step while the context lasts; the future fails when a root task ended."""
-    controller, settings = parts.controller, parts.settings
+    settings = parts.settings
     eternal: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "follow": parts.surveys.follow,
         "survey": parts.surveys.run,
         **parts.roots,
-        **{f"look-{number}": controller.work for number in range(settings.sync_concurrency)},
+        **{f"look-{number}": parts.looks.work for number in range(settings.sync_concurrency)},
     }
     roots = [asyncio.create_task(work(), name=name) for name, work in eternal.items()]
     broken = asyncio.ensure_future(_first_to_end(roots))

@@ -26,6 +26,7 @@ from daemon.encoders.pool import Pool
 from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
+from daemon.looks import Looks
 from daemon.recognition import Recognition
 from daemon.removals import Removals
 from daemon.settings import Settings
@@ -63,6 +64,7 @@ class Parts:
     store: Store
     encoder: Encoder
     surveys: Surveys
+    looks: Looks
     controller: Controller
     epochs: Epochs
     metrics: Metrics
@@ -172,21 +174,21 @@ async def wired(
             pool, store, epochs, encoders.find, surveys.want_sweep, partial(worklist.wake, SERVICE), clock
         )
         pool.on_left_out = recognition.left_out
+        looks = Looks(source, pool, sync, surveys, switch, worklist, board, metrics, clock, opened.display)
         controller = Controller(
             source,
             store,
             pool,
             journal,
             sync,
+            looks,
             surveys,
             removals,
             worklist,
             board,
-            metrics,
             clock,
             epochs,
             switch,
-            opened.display,
         )
         app = create_app(
             Ports(source, store, store, pool, controller, opened.platform),
@@ -207,6 +209,7 @@ async def wired(
             store,
             pool,
             surveys,
+            looks,
             controller,
             epochs,
             metrics,

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-import daemon.controller
 import daemon.encoders.opening
 import daemon.encoders.pool
+import daemon.looks
 import daemon.platform.client
 import daemon.platform.flags
 import daemon.platform.pictures
@@ -31,9 +31,9 @@ def hasten(monkeypatch: pytest.MonkeyPatch, source_patience: float) -> None:
     :param source_patience: seconds that a call to the platform, or a picture, may take
     """
     for module, name, seconds in (
-        (daemon.controller, "MOVED_RETRY", 0.1),
-        (daemon.controller, "DOUBT_RETRY", 0.3),
-        (daemon.controller, "LONGEST_RETRY", 0.8),
+        (daemon.looks, "MOVED_RETRY", 0.1),
+        (daemon.looks, "DOUBT_RETRY", 0.3),
+        (daemon.looks, "LONGEST_RETRY", 0.8),
         (daemon.worklist, "SHORTEST_RETRY", 0.1),
         (daemon.worklist, "LONGEST_RETRY", 0.8),
         (daemon.surveys, "FIRST_RETRY", 0.1),

@@ -17,7 +17,7 @@ from platform_emulator.pictures import Content, Painted, resized
 from platform_walk import Walk, storm
 from running import Running
 
-import daemon.controller
+import daemon.looks
 import daemon.removals
 import daemon.sync
 import daemon.worklist
@@ -42,8 +42,8 @@ def hasty(prompt: None, monkeypatch: pytest.MonkeyPatch) -> None:
         (daemon.sync, "HOLD_SECONDS", 1.0),
         (daemon.removals, "PATIENCE", 5.0),
         (daemon.removals, "RETRY", 0.2),
-        (daemon.controller, "MOVED_RETRY", 0.1),
-        (daemon.controller, "DOUBT_RETRY", 0.2),
+        (daemon.looks, "MOVED_RETRY", 0.1),
+        (daemon.looks, "DOUBT_RETRY", 0.2),
         (daemon.worklist, "SHORTEST_RETRY", 0.1),
         (daemon.worklist, "LONGEST_RETRY", 0.5),
     ):

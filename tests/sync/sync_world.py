@@ -22,6 +22,7 @@ from daemon.controller import Controller
 from daemon.encoders.pool import Member, Pool
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
+from daemon.looks import Looks
 from daemon.pipeline import Limits, Pipeline
 from daemon.removals import Removals
 from daemon.surveys import Surveys
@@ -88,15 +89,19 @@ class Daemon:
         self.surveys = Surveys(
             source, store, journal, self.epochs, self.switch, self.worklist, board, world.now
         )
+        looks = Looks(
+            *(source, pool, self.sync, self.surveys, self.switch),
+            *(self.worklist, board, self.metrics, loop.time),
+        )
         self.controller = Controller(
-            *(source, store, pool, journal, self.sync, self.surveys, self.removals),
-            *(self.worklist, board, self.metrics, loop.time, self.epochs, self.switch),
+            *(source, store, pool, journal, self.sync, looks, self.surveys, self.removals),
+            *(self.worklist, board, loop.time, self.epochs, self.switch),
         )
         eternal: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self.surveys.follow,
             self.surveys.run,
             self.removals.run,
-            *[self.controller.work] * LOOKS_AT_ONCE,
+            *[looks.work] * LOOKS_AT_ONCE,
         ]
         self.roots = [asyncio.create_task(work()) for work in eternal]
         self.surveys.want()
