@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon.encoders.pool import Member
 from state.model import Vectors
@@ -60,6 +60,12 @@ class Asking:
         """Whether a member may have made vectors that nobody vouches for yet."""
         asked = self._asked.get(member)
         return member.owes or (asked is not None and asked.owed)
+
+    def forgive(self, member: Member) -> None:
+        """Have a member owe nothing: what it may have made is made again."""
+        member.owes = False
+        if asked := self._asked.get(member):
+            self._asked[member] = replace(asked, owed=False)
 
     async def wait(self, members: Collection[Member], seconds: float) -> None:
         """Wait for the answers of these, so long at most."""

@@ -27,7 +27,7 @@ from daemon.client import Daemon, running_daemon
 from daemon.finding import Finding, amiss, collected, good, note
 from daemon.settings import Settings
 from daemon.visits import visit_encoder, visit_qdrant, visit_source
-from daemon.wiring import prefix, state_directory
+from daemon.wiring import prefix, state_directory, unwritable
 from state.errors import Misconfigured
 from state.stores.edge import free_space_floor
 from state.stores.edge_catalogue import SCHEMA
@@ -163,7 +163,7 @@ def _state(directory: Path) -> Iterator[Finding]:
     if there and owner != user:
         found = f"{place} is of user {owner}, and this is user {user}"
         yield note("state", found, f"run this, and the daemon, as user {owner} alone")
-    foreign = next((one for one in directory.rglob("*") if not os.access(one, os.W_OK)), None)
+    foreign = unwritable(directory)
     if foreign:
         advice = f"chown -R {user} {directory}, and chmod -R u+rwX: a copy made by another user?"
         yield amiss("state", f"{foreign} cannot be written to by user {user}", advice)

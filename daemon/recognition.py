@@ -117,10 +117,13 @@ class Recognition:
         To be called when nothing is encoded any more. What nobody vouches for is left to the next life.
         """
         owing = [one for one in self._pool.at_work() if one.owes and one not in self._asking]
-        with suppress(EmbedsyncError):
-            if owing:
-                await self._look_at(owing, LAST_SECONDS, LAST_SECONDS + 1)
+        with suppress(EmbedsyncError, TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS + 2):
+                if owing or self._unfinished:
+                    await self._look_at(owing, LAST_SECONDS, LAST_SECONDS + 1)
         await self._asking.stop()
+        for one in self._vouching.leaving():
+            await one.encoder.close()
 
     async def round(self, everyone: bool = False, patience: float = CANARY_SECONDS) -> None:
         """Ask the members that are due for their canaries, and act on the answers there are.
@@ -165,9 +168,10 @@ class Recognition:
             self._asking.ask(one, made, patience)
         await self._asking.wait(due, hurry)
         known = await self._store.encoders()
-        for asked in self._asking.take():
-            await self._hear(asked, known)
+        gone = [asked.member for asked in self._asking.take() if self._hear(asked, known)]
         self._pool.tell()
+        for one in gone:
+            await one.encoder.close()
         if not self._pool.at_work():
             self._working = False
         if before is not None:
@@ -222,8 +226,8 @@ class Recognition:
         wanted = CHECK_SECONDS if at_rest or member.for_texts_only else BUSY_CHECK_SECONDS
         return self._asked.get(member, -wanted) + wanted - self._clock()
 
-    async def _hear(self, asked: Asked, known: Sequence[EncoderRecord]) -> None:
-        """Note what a member's canaries show it to be."""
+    def _hear(self, asked: Asked, known: Sequence[EncoderRecord]) -> bool:
+        """Note what a member's canaries show it to be; return whether it was leaving and is gone now."""
         member, live, problem = asked.member, None, None
         try:
             live = asked.task.result()
@@ -233,14 +237,15 @@ class Recognition:
         encoder_id = record.id if record else None
         if self._vouching.left(member, encoder_id):
             self._asked.pop(member, None)
-            await member.encoder.close()
-        elif problem is not None:
+            return True
+        if problem is not None:
             self._presence.lost(member, problem)
         elif not asked.overtaken:
             member.shown = live
-            self._vouching.heard(asked)
+            self._vouching.heard(asked, encoder_id)
             if self._presence.recognised(member, encoder_id, self._pool.id):
                 self.on_doubted()
+        return False
 
     def _withdrawn(self, count: int) -> None:
         self._working = False  # who came too late waits for an encoder, and is to be woken

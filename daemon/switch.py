@@ -34,10 +34,12 @@ log = structlog.get_logger()
 class _Late:
     """A project that would be complete but for pictures that cannot be had.
 
+    :param encoder_id: which is to take it over
     :param since: when it was first so, as `now` tells
     :param images: that the encoder at work has made vectors of
     """
 
+    encoder_id: str
     since: float
     images: int
 
@@ -82,7 +84,10 @@ class Switch:
         :raises Inconsistent: when its vectors are too few, or not fit to answer
         """
         answering = await self._to_leave(project_id, encoder_id)
-        if answering == encoder_id or (late and not self._goes_without(project_id, images, late)):
+        if answering == encoder_id:
+            self._late.pop(project_id, None)
+            return
+        if late and not self._goes_without(project_id, encoder_id, images, late):
             return
         within = Within(project_id)
         count = await self._store.count(encoder_id, within)
@@ -110,9 +115,10 @@ class Switch:
                 await self._store.set_pointer(project_id, encoder_id)
         self._late.pop(project_id, None)
 
-    def _goes_without(self, project_id: int, images: int, late: int) -> bool:
+    def _goes_without(self, project_id: int, encoder_id: str, images: int, late: int) -> bool:
         before = self._late.get(project_id)
-        self._late[project_id] = _Late(before.since if before else self._now(), images)
+        since = before.since if before and before.encoder_id == encoder_id else self._now()
+        self._late[project_id] = _Late(encoder_id, since, images)
         return self._late_enough(project_id, late)
 
     def _late_enough(self, project_id: int, late: int) -> bool:

@@ -42,16 +42,16 @@ class Vouching:
         self._asking, self._presence = asking, presence
         self._on_withdrawn = on_withdrawn
         self._vouched: dict[Member, int] = {}
-        self._owing: set[Member] = set()
+        self._owing: set[str | None] = set()
         self._leaving: dict[Member, str] = {}
         self._to_withdraw: set[str] = set()
         self._looked_back = False
 
-    def heard(self, asked: Asked) -> None:
-        """Note that a member has shown its canaries."""
+    def heard(self, asked: Asked, encoder_id: str | None) -> None:
+        """Note which encoder a member has shown itself to be."""
         self._vouched[asked.member] = asked.epoch
         if asked.owed:
-            self._owing.add(asked.member)
+            self._owing.add(encoder_id)
 
     def leave(self, member: Member) -> bool:
         """Return whether a member that leaves is to be asked once more, for what it made."""
@@ -76,7 +76,7 @@ class Vouching:
 
     async def withdraw_of_strangers(self, encoder_id: str) -> None:
         """Take away what nobody vouches for, where somebody may have made it who turned out to be another."""
-        if any(one.shown is not None and one.encoder_id != encoder_id for one in self._owing):
+        if self._owing - {encoder_id}:
             self._to_withdraw.add(encoder_id)
         self._owing.clear()
         for doubtful in tuple(self._to_withdraw):
@@ -89,7 +89,7 @@ class Vouching:
             self._to_withdraw.add(encoder_id)
             await self._withdraw(encoder_id)
         for one in late:
-            one.owes = False
+            self._asking.forgive(one)
 
     async def vouch(self, epoch: int) -> None:
         """Confirm what everybody who may have made it vouches for.
@@ -99,11 +99,12 @@ class Vouching:
         at_work = self._pool.id
         if at_work is None or not self._pool.at_work():
             return
+        await self._look_back(at_work, epoch)
         absent = self._absent_debtors()
         if any(self._presence.absent_for(one) > ABSENT_SECONDS for one in absent):
             await self._withdraw(at_work)
             for one in absent:
-                one.owes = False
+                self._asking.forgive(one)
             return
         debtors = [one for one in self._pool.members if self._asking.in_debt(one)]
         vouched = [self._vouched.get(one) for one in (*debtors, *self._leaving)]
@@ -111,8 +112,6 @@ class Vouching:
             return
         confirmed = min([epoch, *(one for one in vouched if one is not None)])
         await self._store.confirm(at_work, confirmed)
-        if confirmed == epoch:
-            await self._look_back(at_work, epoch)
 
     def _absent_debtors(self) -> list[Member]:
         return [one for one in self._pool.members if one.shown is None and self._asking.in_debt(one)]

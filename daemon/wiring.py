@@ -245,9 +245,18 @@ def _make(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Misconfigured("STATE_DIR", f"{directory} cannot be made: {error.strerror}") from error
-    wrong = next((one for one in (directory, *directory.rglob("*")) if not os.access(one, os.W_OK)), None)
-    if wrong:
+    if wrong := unwritable(directory):
         raise Misconfigured("STATE_DIR", f"{wrong} cannot be written to by user {os.getuid()}")
+
+
+def unwritable(directory: Path) -> Path | None:
+    """Return what in a directory this user may not write; files of a process that ends may go meanwhile."""
+    for place, folders, files in os.walk(directory):
+        for name in (".", *folders, *files):
+            path = Path(place, name)
+            if not os.access(path, os.W_OK) and path.exists():
+                return path
+    return None
 
 
 def _limits(settings: Settings) -> Limits:

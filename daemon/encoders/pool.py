@@ -29,6 +29,9 @@ LONGEST_PAUSES = 1.5
 DOUBT_SECONDS = 2.0
 """How long a member that failed is waited for: with the pauses before, three seconds in all."""
 
+TEXT_SECONDS = 20.0
+"""Longest that texts may take one member: whoever waits for them has time left to ask another."""
+
 CANARY_SECONDS = 30.0
 """Longest that the canaries may take, for a server that loads its model first."""
 
@@ -147,7 +150,7 @@ class Member:
 
     async def _persistently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         self.under_way += 1
-        left = LONGEST_PAUSES
+        left, shown = LONGEST_PAUSES, self.shown
         try:
             for pause in PAUSES:
                 try:
@@ -155,7 +158,7 @@ class Member:
                 except Unavailable as problem:
                     seconds = max(pause, problem.retry_after or 0.0)
                     left -= seconds
-                    if left < 0:
+                    if left < 0 or self.shown is not shown:
                         raise
                     await self._sleep(seconds)
             return await ask()
@@ -242,7 +245,11 @@ class Pool:
         """
 
         async def ask(member: Member) -> TextEmbeddings:
-            answer = await member.encode_texts(texts)
+            try:
+                async with asyncio.timeout(TEXT_SECONDS):
+                    answer = await member.encode_texts(texts)
+            except TimeoutError:
+                raise Unavailable(SERVICE, f"no answer within {TEXT_SECONDS:g} s") from None
             if member.shown is not None and answer.vectors.shape != (len(texts), member.shown.shape[1]):
                 raise Unavailable(SERVICE, "it answers with vectors of another dimension")
             return answer

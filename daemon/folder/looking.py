@@ -73,9 +73,11 @@ class Looking:
         :raises Unavailable: when its own folder cannot be looked at
         """
         seen = Seen()
+        own = b"" if path == DEFAULT_PROJECT else path
+        self.unknown.pop(own, None)
         listed = partial(listing.paths_of, project_id=project_id)
         await self._refresh(self._folder.walk_project(path, seen), listed, seen, [path])
-        if problem := seen.unknown.get(b"" if path == DEFAULT_PROJECT else path):
+        if problem := seen.unknown.get(own):
             raise Unavailable("source", problem)
         if not self.unsettled and not seen.unknown:
             await self._journal.run(listing.remember_whole, project_id)
@@ -177,7 +179,7 @@ class Looking:
                 changes[listing.path_id(listing.project_of(path))].add(image_id)
 
     def _really_gone(self, unseen: list[Row], seen: Seen, mounts: Collection[bytes]) -> list[Row]:
-        missed = [row for row in unseen if not inside(row[1], seen.unknown)]
+        missed = [row for row in unseen if not inside(row[1] + b"/", seen.unknown)]
         there = {entry.path for entry in self._folder.entries([path for _, path in missed], seen)}
         gone = [row for row in missed if row[1] not in there]
         if gone:
@@ -185,7 +187,7 @@ class Looking:
         for mount in mounts:
             if any(inside(path, [mount]) for _, path in gone) and self._folder.is_emptied(mount):
                 seen.unknown[mount] = f"{self._folder.shown(mount)}: empty, and not mounted any more"
-        return [row for row in gone if not inside(row[1], seen.unknown)]
+        return [row for row in gone if not inside(row[1] + b"/", seen.unknown)]
 
     async def _remember_mounts(self, mounts: Collection[bytes], seen: Seen, tops: Sequence[bytes]) -> None:
         before = {mount for mount in mounts if inside(mount + b"/", tops)}

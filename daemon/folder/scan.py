@@ -86,31 +86,36 @@ class Folder:
             if folder in seen.unknown:
                 continue
             try:
-                entry = self.look(path)
+                entry = self.look(path, seen)
             except Unavailable as problem:
                 seen.unknown[folder] = problem.problem
             else:
                 if entry:
                     yield entry
 
-    def look(self, path: bytes) -> Entry | None:
+    def look(self, path: bytes, seen: Seen | None = None) -> Entry | None:
         """Return what is at `path` now, ``None`` where no candidate is.
 
-        A link is followed only to a file inside the root.
+        A link is followed only to a file inside the root; one whose target is out of reach is noted alone.
 
         :raises Unavailable: when the file system does not answer
         """
         if not self.is_candidate(path):
             return None
         whole = os.path.join(self.root, path)
+        linked: Seen | None = None
         try:
             found = os.lstat(whole)
             if stat.S_ISLNK(found.st_mode):
                 if not self._inside(os.path.realpath(whole)):
                     return None
+                linked = seen
                 found = os.stat(whole)
         except OSError as error:
             if error.errno in NOTHING_THERE:
+                return None
+            if linked is not None:
+                linked.unknown[path] = f"{shown(whole)}: {error.strerror}"
                 return None
             raise Unavailable("source", f"{shown(whole)}: {error.strerror}") from error
         if not stat.S_ISREG(found.st_mode):
