@@ -10,13 +10,16 @@ WIRE   := var/wire
 HAS_UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-platform test check lint nightly soak wire bench lock audit clean
+.PHONY: help run model run-platform test check lint nightly soak wire bench lock audit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/run.stamp $(if $(IMAGES_DIR),,$(SAMPLES)/.filled)  ## Start the daemon; IMAGES_DIR=~/Pictures for your own pictures.
 	IMAGES_DIR="$(or $(IMAGES_DIR),$(SAMPLES))" exec $(BIN)/python -m daemon run
+
+model: $(VENV)/all.stamp  ## Fetch a local CLIP, 600 MB, once; the next start uses it.
+	$(BIN)/python -m daemon model fetch
 
 run-platform: $(VENV)/dev.stamp  ## Start an emulated Supervisely platform and the daemon against it.
 	$(BIN)/python -m tests.platform_emulator --run

@@ -90,6 +90,8 @@ class Looks:
         started = self._clock()
         try:
             project = await self._source.project(project_id)
+            if (project is None) == (project_id in self._surveys.projects):
+                self._surveys.want()  # it came or went since the latest survey: let that be told now
             if project is None or not project.enabled:
                 self._worklist.done(project_id)
                 return

@@ -108,6 +108,7 @@ class Removals:
 
     async def _carry_out(self, proposal: Proposal) -> None:
         project_id = proposal.project_id
+        total = 0
         wanted = iter(set(proposal.image_ids).difference(await self._journal.kept(project_id)))
         while chunk := frozenset(islice(wanted, AT_ONCE)):
             listing = self._source.images(project_id, Scope(ids=chunk))
@@ -119,4 +120,7 @@ class Removals:
                 self._failpoints.reach("removals.before_remove")
                 removed = [await self._store.remove(one, project_id, gone) for one in proposal.collections]
                 self._on_removed(max(removed))
+                total += max(removed)
                 await self._journal.settle_held(project_id, gone, cancel=False)
+        if total:
+            log.info("project.images_removed", project_id=project_id, removed=total)

@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 
 from daemon.agreement import compare
-from state.errors import Inconsistent, Invisible
+from state.errors import Inconsistent, Rejected
 from state.model import EncoderStatus, Within
 from state.ports import Encoder, Journal, Matrices, Store
 
@@ -150,10 +150,10 @@ class Switch:
 
         ``None``: whoever is at work takes over again, project by project.
 
-        :raises Invisible: when there is no such encoder
+        :raises Rejected: when there is no such encoder
         """
         if encoder_id is not None and encoder_id not in await self._known():
-            raise Invisible(f"there is no encoder {encoder_id}")
+            raise Rejected(f"there is no encoder {encoder_id}: `embedsync encoder list` names them")
         moved = 0
         async with self._moving:
             await self._store.pin(encoder_id)

@@ -90,7 +90,15 @@ def admit(
     asked = token is not None and platform is not None and reach is not Reach.OPERATORS
     if asked and PLAUSIBLE_TOKEN.fullmatch(token or ""):
         return Caller(operator=False, token=token)
-    raise UnknownCaller("no token that opens this")
+    raise (
+        OperatorsOnly("no token that opens this")
+        if reach is Reach.OPERATORS
+        else UnknownCaller("no token that opens this")
+    )
+
+
+class OperatorsOnly(UnknownCaller):
+    """The token opens nothing here, and may be somebody's all the same."""
 
 
 async def recognise(caller: Caller, platform: Platform | None) -> None:

@@ -12,12 +12,15 @@ from collections.abc import Callable
 import orjson
 import structlog
 
-from handlers.peers import household
+from handlers.peers import address_of, household
 
 log = structlog.get_logger(__name__)
 
 SHARE = 2
 """One address gets the whole divided by this: a proxy has all its users behind one, a flood often one too."""
+
+KEPT = 8
+"""Places that only this machine may take: for its health check, and whoever comes to see what is wrong."""
 
 _MESSAGE = orjson.dumps({"message": "Too many connections are open; try again."})
 
@@ -43,9 +46,10 @@ class Connections:
         """Make the protocol of one connection."""
         return _Connection(self, self._serve)
 
-    def enter(self, peer: str) -> bool:
+    def enter(self, peer: str, of_this_machine: bool) -> bool:
         """Count a connection from there, if there is room for it."""
-        if self._open.total() >= self._most or self._open[peer] >= max(1, self._most // SHARE):
+        most = self._most if of_this_machine else max(1, self._most - KEPT)
+        if self._open.total() >= most or self._open[peer] >= max(1, self._most // SHARE):
             log.warning("connections.full", peer=peer, open=self._open.total())
             return False
         self._open[peer] += 1
@@ -70,8 +74,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let it in, or send it away."""
         assert isinstance(transport, asyncio.Transport)
-        peer = household((transport.get_extra_info("peername") or (None,))[0])
-        if not self._all.enter(peer):
+        remote = (transport.get_extra_info("peername") or (None,))[0]
+        peer, address = household(remote), address_of(remote)
+        if not self._all.enter(peer, address is not None and address.is_loopback):
             transport.write(TURNED_AWAY)
             transport.close()
             return

@@ -147,7 +147,7 @@ def _problems(failure: ValidationError) -> list[Problem]:
 def _from_aiohttp(failure: web.HTTPException) -> web.Response:
     """Give aiohttp's own refusals (no such route, wrong method, too large) the shape of ours."""
     messages = {
-        404: "There is nothing at this address.",
+        404: "There is nothing at this address; GET /openapi.json lists what there is.",
         405: "This address does not take that method.",
         413: "The body is too large.",
     }

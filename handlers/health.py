@@ -15,7 +15,7 @@ from handlers.parts import Call
 from handlers.requests import NoFields
 from state.errors import EmbedsyncError
 
-ADDRESS = re.compile(r"\S+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|(?<=\s)/\S+")
+ADDRESS = re.compile(r"\S+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|(?<![\w/])/[^\s'\")]+")
 """URLs, IP addresses and paths: what a vendor's error likes to quote."""
 
 OUR_OWN = ("generator", "scheduler")

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from aiohttp import web
 
 from handlers.answers import reply
+from handlers.auth import OperatorsOnly, recognise
 from handlers.parts import Call
 from handlers.projects import find_projects, holders, may_see, number_of
 from handlers.requests import EventsRequest, QuarantineRequest, RemovalsRequest, RetryRequest
-from state.errors import UnknownCaller
 from state.model import FULL, Scope
 
 
@@ -62,7 +62,8 @@ async def _one_or_all(call: Call, ref: int | str | None) -> int | None:
     if ref is not None:
         return await number_of(call, ref)
     if not call.caller.operator:
-        raise UnknownCaller("only an operator may ask about all projects")
+        await recognise(call.caller, call.ports.platform)
+        raise OperatorsOnly("only an operator may ask about all projects")
     return None
 
 

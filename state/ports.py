@@ -403,7 +403,7 @@ class Syncs(Protocol):
     async def use_encoder(self, encoder_id: str | None) -> int:
         """Have an encoder answer for all it has vectors of; ``None``: whoever is at work. Return how many.
 
-        :raises Invisible: when there is no such encoder
+        :raises Rejected: when there is no such encoder
         """
 
     async def health(self) -> Mapping[str, str]:

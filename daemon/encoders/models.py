@@ -109,8 +109,8 @@ def sha256(path: Path) -> str:
 
 def hint() -> str:
     """Return what whoever runs on the palette encoder is told: the one line that gets a real CLIP."""
-    command = FETCH if find_spec("fastembed") else f"{INSTALL} && {FETCH}"
-    return f"palette knows colour, light and texture, and no objects; for a real CLIP: {command}"
+    way = FETCH if find_spec("fastembed") else "`make model`, or docs/encoders.md"
+    return f"palette knows colour, light and texture, and no objects; for a real CLIP: {way}"
 
 
 def check_extra() -> None:

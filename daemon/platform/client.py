@@ -83,7 +83,7 @@ class Client:
         api._close_client_gracefully = client._retire
         if token is None:
             answer = await client.post("instance.admin-info", {"accessToken": access_token})
-            api.token = answer["apiToken"]
+            api.token = fields_of(answer, "apiToken")["apiToken"]
             api.headers["x-api-key"] = api.token
         return client
 
@@ -158,7 +158,7 @@ class Client:
             answer = await self.post(method, {**body, "page": number})
             entities = rows_of(answer)
             count += len(entities)
-            total, pages = int(answer.get("total", count)), int(answer.get("pagesCount", 1))
+            total, pages = number_of(answer.get("total", count)), number_of(answer.get("pagesCount", 1))
             yield entities
             number += 1
         if count != total:
@@ -184,7 +184,7 @@ def rows_of(answer: Any) -> list[dict[str, Any]]:
     :raises Unavailable: when it is something else, such as a page of a proxy
     """
     rows = answer.get("entities") if isinstance(answer, Mapping) else None
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Unavailable(SERVICE, "a listing without rows")
     return rows
 
@@ -197,6 +197,17 @@ def fields_of(answer: Any, *names: str) -> Mapping[str, Any]:
     if not isinstance(answer, Mapping) or not all(name in answer for name in names):
         raise Unavailable(SERVICE, "an answer without what was asked for")
     return answer
+
+
+def number_of(value: Any) -> int:
+    """Return a number of an answer.
+
+    :raises Unavailable: when it is none
+    """
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise Unavailable(SERVICE, "an answer with something else where a number belongs") from None
 
 
 def _import() -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
-from daemon.platform.client import Client, fields_of, rows_of
+from daemon.platform.client import Client, fields_of, number_of, rows_of
 from daemon.platform.watermark import Watermark
 from state.errors import Inconsistent, Rejected
 from state.model import ImageRef
@@ -77,7 +77,7 @@ async def some_images(client: Client, project_id: int, ids: Collection[int]) -> 
         one_of = {"field": "id", "operator": "in", "value": part}
         answer = await _page(client, project_id, [one_of], IDS_AT_ONCE)
         rows = rows_of(answer)
-        if len(rows) != int(answer.get("total", len(rows))):
+        if len(rows) != number_of(answer.get("total", len(rows))):
             raise Inconsistent(f"{len(rows)} of {answer['total']} images answered")
         if images := sorted((_image(row, project_id) for row in rows), key=lambda image: image.id):
             yield images
@@ -86,7 +86,7 @@ async def some_images(client: Client, project_id: int, ids: Collection[int]) -> 
 async def count(client: Client, project_id: int) -> int:
     """Return how many images the server says a project has."""
     answer = await _page(client, project_id, [], 1)
-    return int(answer.get("total", 0))
+    return number_of(answer.get("total", 0))
 
 
 async def _by_keyset(
@@ -100,7 +100,7 @@ async def _by_keyset(
         above = {"field": "id", "operator": "gt", "value": last}
         answer = await _page(client, project_id, [*filters, above], PER_PAGE)
         rows = rows_of(answer)
-        left = int(answer.get("total", len(rows)))
+        left = number_of(answer.get("total", len(rows)))
         images = [_image(row, project_id) for row in rows]
         if any(one.id >= other.id for one, other in pairwise(images)):
             raise Rejected("this server does not sort by id")
@@ -123,7 +123,7 @@ async def _by_token(client: Client, project_id: int, filters: list[Filter]) -> A
     while True:
         answer = await client.post("images.list", {**body, "after": after} if after else body)
         images += [_image(row, project_id) for row in rows_of(answer)]
-        total = int(answer.get("total", total))
+        total = number_of(answer.get("total", total))
         after = answer.get("after")
         if not after or not rows_of(answer):
             break
@@ -159,9 +159,9 @@ def _body(project_id: int, filters: list[Filter], per_page: int) -> dict[str, An
 
 def _image(row: Row, project_id: int) -> ImageRef:
     return ImageRef(
-        id=int(row["id"]),
+        id=number_of(row.get("id")),
         project_id=project_id,
-        dataset_id=int(row["datasetId"]),
+        dataset_id=number_of(row.get("datasetId")),
         name=str(row.get("name") or row.get("title") or ""),
         content=row.get("hash") or None,
         path=str(row.get("fullStorageUrl") or row.get("link") or ""),

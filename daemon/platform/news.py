@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from daemon.platform.client import Client, rows_of
+from daemon.platform.client import Client, fields_of, number_of, rows_of
 from daemon.platform.watermark import Watermark, moved
 from state.errors import Inconsistent, Invisible
 from state.model import FULL, ImageRef, Scope
@@ -111,7 +111,9 @@ class News:
 
 
 def _event(row: Mapping[str, Any]) -> Event:
-    return str(row["date"]), str(row["action"]), int(row.get("projectId") or 0), int(row.get("imageId") or 0)
+    project_id, image_id = (number_of(row.get(name) or 0) for name in ("projectId", "imageId"))
+    event = fields_of(row, "date", "action")
+    return str(event["date"]), str(event["action"]), project_id, image_id
 
 
 def _scopes(events: Iterable[Event]) -> Mapping[int, Scope]:

@@ -5,8 +5,9 @@ Nothing but the configured hosts is ever connected to, and no redirect is follow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -27,6 +28,9 @@ LINK = "link"
 """The original of a picture that has no other route: no fallback, and never made again for it."""
 
 FETCH_SECONDS = 60.0
+
+LEADS_ELSEWHERE = re.compile(r"(^|/)([a-z][a-z0-9+.-]*:/|\.\.(/|$))", re.IGNORECASE)
+"""A path with another address in it, which imgproxy would go to, or out of its place behind the options."""
 
 
 class Pictures:
@@ -96,6 +100,8 @@ class Pictures:
         if linked and (parts.hostname not in self._link_hosts or parts.scheme not in ("http", "https")):
             return
         if not linked:
+            if LEADS_ELSEWHERE.search(unquote(parts.path)):
+                return
             if self._imgproxy:
                 yield IMGPROXY, f"{self._imgproxy}/{RESIZED}{path}"
             yield PREVIEW, f"{self._server}/previews/{RESIZED}{parts.path}"

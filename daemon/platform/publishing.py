@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
 
-from daemon.platform.client import Client, fields_of
+from daemon.platform.client import Client, fields_of, number_of
 from state.errors import EmbedsyncError, Inconsistent, Invisible, Rejected
 from state.model import Hit
 
@@ -100,7 +100,7 @@ async def _make(caller: Client, kind: str, project_id: int, key: str) -> int:
         for other in others:
             await _remove(caller, other)
         made = await caller.post("entities-collections.add", body)
-    return int(fields_of(made, "id")["id"])
+    return number_of(fields_of(made, "id")["id"])
 
 
 async def _add(caller: Client, kind: str, collection_id: int, hits: Sequence[Hit]) -> None:
@@ -150,8 +150,13 @@ async def _of_key(caller: Client, project_id: int, key: str) -> list[int]:
         except Inconsistent as error:
             problem = error
             continue
-        return [int(row["id"]) for row in rows if (row.get("meta") or {}).get("aiSearchKey") == key]
+        return [number_of(row.get("id")) for row in rows if _key_of(row) == key]
     raise problem
+
+
+def _key_of(row: Mapping[str, Any]) -> object:
+    meta = row.get("meta")
+    return meta.get("aiSearchKey") if isinstance(meta, Mapping) else None
 
 
 async def _remove(caller: Client, collection_id: int) -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from daemon.platform import listing
-from daemon.platform.client import SERVICE, Client, fields_of
+from daemon.platform.client import SERVICE, Client, fields_of, number_of
 from state.errors import Denied, Invisible, NotInPlan, Rejected, Unavailable
 
 ALLOWED_SECONDS, DENIED_SECONDS = 60.0, 5.0
@@ -73,7 +73,7 @@ class Rights:
             image_id = left.pop()
             try:
                 image = fields_of(await caller.post("images.info", {"id": image_id}), "projectId")
-                project_id = int(image["projectId"])
+                project_id = number_of(image["projectId"])
             except (Invisible, Rejected):
                 continue
             # Images asked for together mostly are of one project.
@@ -136,7 +136,8 @@ async def _see_project(caller: Client, project_id: int) -> None:
         raise Unavailable(SERVICE, "projects.info: another project than was asked for")
     team_id = project.get("teamId") or await _team_of(caller, project.get("workspaceId"))
     team = fields_of(await caller.post("teams.info", {"id": team_id}), "id")
-    if (team.get("usage") or {}).get("plan") == FREE:
+    usage = team.get("usage")
+    if isinstance(usage, Mapping) and usage.get("plan") == FREE:
         raise NotInPlan(f"Team {team_id} with '{FREE}' plan cannot use AI features.")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from daemon.platform import listing
-from daemon.platform.client import SERVICE, Client, fields_of
+from daemon.platform.client import SERVICE, Client, fields_of, number_of
 from daemon.platform.news import News
 from daemon.platform.pictures import Pictures
 from daemon.platform.watermark import Watermark
@@ -29,7 +29,6 @@ LIST_ALL = {"skipExported": True, "extraFields": FLAGS, "sort": "id", "sort_orde
 
 KNOWN_SECONDS = 60.0
 """How long what is known of a project holds."""
-
 
 LOOK_UP_SECONDS = 1.0
 """How long the platform may take to say what is known already, before that is believed once more."""
@@ -74,16 +73,16 @@ class PlatformSource:
         async for page in self._client.pages("projects.list.all", LIST_ALL):  # a page is a moment's work
             projects.update((project.id, project) for project in map(_project, page))
             followed += [row for row in page if row.get("embeddingsEnabled")]
-        self._shown_in_progress([int(row["id"]) for row in followed if row.get("embeddingsInProgress")])
+        self._shown_in_progress([number_of(row["id"]) for row in followed if row.get("embeddingsInProgress")])
         self._news.follow(
-            {int(row["teamId"]) for row in followed if row.get("teamId")},
-            {int(row["id"]) for row in followed},
+            {number_of(row["teamId"]) for row in followed if row.get("teamId")},
+            {number_of(row["id"]) for row in followed},
         )
         known, now = self._known, self._clock()
         self._known = {number: (project, now) for number, project in projects.items()}
         scopes = dict.fromkeys(projects.values(), NOTHING)
         for row in followed:
-            number = int(row["id"])
+            number = number_of(row["id"])
             scopes[projects[number]] = await self._news.since(number) if number in known else FULL
         return scopes
 
@@ -105,7 +104,8 @@ class PlatformSource:
             if known is None:
                 retry_after = getattr(problem, "retry_after", None)
                 raise Unavailable(SERVICE, str(problem), retry_after) from problem
-            self._known[ref] = (known, self._clock())  # whoever asks next need not wait for it again
+            if ref in self._known:
+                self._known[ref] = (known, self._clock())  # whoever asks next need not wait for it again
             return known
         project = _project(row)
         if ref in self._known:
@@ -120,7 +120,7 @@ class PlatformSource:
                 row = fields_of(await self._client.post("images.info", {"id": image_id}), "projectId")
             except Invisible:
                 continue
-            number = int(row["projectId"])
+            number = number_of(row["projectId"])
             found[number] = found.get(number, frozenset()) | {image_id}
         return found
 
@@ -176,5 +176,5 @@ class PlatformSource:
 
 
 def _project(row: Mapping[str, Any]) -> Project:
-    enabled = row.get("embeddingsEnabled")
-    return Project(int(row["id"]), str(row.get("name") or row.get("title") or ""), enabled is not False)
+    name = str(row.get("name") or row.get("title") or "")
+    return Project(number_of(row.get("id")), name, row.get("embeddingsEnabled") is not False)

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import orjson
 
 from state.stores.edge_shard import OPERATIONS, WRITES, Shard, open_shard
-from state.stores.edge_wire import HEADER, pack, unpack
+from state.stores.edge_wire import BEGINS_ANEW, HEADER, pack, unpack
 
 FLUSH_EVERY = 512
 """Write messages after which a flush cannot wait, for the write-ahead log grows by 2.7 KB a point.
@@ -35,7 +35,7 @@ QUIET_SECONDS = 1.0
 WORN_AFTER = 1_000
 """Rows written, at the least, after which the process begins anew, and twice as many as a shard has points:
 until then the engine keeps some 240 bytes of memory of each that was overwritten, and the room on disk of
-each that was removed. Beginning takes 0.5 s, 7 µs a point, and 66 µs a point where half a shard is dead;
+each that was removed. Beginning takes 0.5 s, 7 µs a point, and 66 µs a living point where half are dead;
 nothing is answered meanwhile."""
 
 Places = dict[str, tuple[str, int]]
@@ -124,6 +124,7 @@ def serve(connection: socket.socket, places: Places, begin_anew: Callable[[Place
             if shards.unflushed >= FLUSH_EVERY or (shards.unflushed and _quiet(connection)):
                 shards.flush()
                 if shards.worn:
+                    connection.sendall(BEGINS_ANEW)
                     shards.close()
                     begin_anew(shards.places)
             frame = _receive(connection)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from state.errors import Rejected, Unavailable
-from state.stores.edge_wire import HEADER, pack, unpack
+from state.stores.edge_wire import BEGINS_ANEW, HEADER, pack, unpack
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "qdrant"
@@ -122,6 +122,7 @@ class EdgeProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._link: _Link | None = None
         self._serving = False
+        self._opening = False
         self._sent: deque[_Call] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._problem: str | None = None
@@ -265,10 +266,16 @@ class EdgeProcess:
         if self._timer is not None:
             self._timer.cancel()
         if self._sent:
-            self._timer = asyncio.get_running_loop().call_later(self._sent[0].limit, self._stuck)
+            self._timer = asyncio.get_running_loop().call_later(
+                OPEN_SECONDS if self._opening else self._sent[0].limit, self._stuck
+            )
 
     def _received(self, frame: bytearray) -> None:
         """Hand the answer over, but keep the child busy first."""
+        self._opening = frame == BEGINS_ANEW
+        if self._opening:
+            self._watch()
+            return
         call = self._sent.popleft()
         self._watch()
         self._pump()
@@ -287,6 +294,7 @@ class EdgeProcess:
         if link is not self._link:
             return
         sent, self._sent = self._sent, deque()
+        self._opening = False
         self._watch()
         for call in reversed(sent):
             if call.retries and not call.reply.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter, itemgetter
@@ -77,10 +78,19 @@ def open_shard(directory: Path, dimension: int, datatype: VectorStorageDatatype 
         unfinished.rename(directory)
     shutil.rmtree(directory / "temp_segments", ignore_errors=True)  # of one that died while it was at this
     shard = EdgeShard.load(str(directory), config)
-    if shard.optimize():
+    if _vacuum(shard):
         shard.close()  # what it was written from is given up only now
         shard = EdgeShard.load(str(directory), config)
     return shard
+
+
+def _vacuum(shard: Shard) -> bool:
+    """Write it anew where half is dead; the engine refuses to, by a bare exception, where room is short."""
+    try:
+        return bool(shard.optimize())
+    except Exception:
+        logging.warning("edge.not_rewritten", exc_info=True)
+        return False
 
 
 def upsert(shard: Shard, body: memoryview, rows: Sequence[Row]) -> Answer:

@@ -25,6 +25,9 @@ Narrowed = tuple[int, int | None, bool]
 
 HEADER = struct.Struct("<II")
 
+BEGINS_ANEW = HEADER.pack(0, 0)
+"""Sent unasked, before the child is away for as long as opening its shards takes."""
+
 
 def pack(head: object, body: bytes = b"") -> bytes:
     """Return one frame.

@@ -14,6 +14,7 @@ from http_fakes import FakeEncoder, FakeMatrices, FakeSource, FakeSyncs, filled_
 
 from daemon.service import listening
 from handlers.app import create_app
+from handlers.connections import KEPT, Connections
 from handlers.parts import Limits, Ports
 
 MOST, SHARE = 8, 4
@@ -118,3 +119,10 @@ async def test_a_limit_beyond_the_descriptors_is_brought_down_to_half_of_them(
     async with opened(Limits(connections=1_000)) as door:
         sources = [f"127.0.0.{2 + number}" for number in range(MOST + 1)]
         assert [await door.status(source) for source in sources] == [200] * MOST + [503]
+
+
+async def test_the_last_places_are_for_this_machine() -> None:
+    connections = Connections(asyncio.Protocol, 20)
+    strangers = [connections.enter(f"10.0.0.{number % 3}", of_this_machine=False) for number in range(15)]
+    assert strangers == [True] * (20 - KEPT) + [False] * 3
+    assert [connections.enter("127.0.0.1", of_this_machine=True) for _ in range(9)] == [True] * KEPT + [False]

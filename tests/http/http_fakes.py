@@ -254,7 +254,7 @@ class FakeSyncs:
 
     async def use_encoder(self, encoder_id: str | None) -> int:
         if encoder_id not in (None, self.working):
-            raise Invisible("there is no such encoder")
+            raise Rejected("there is no such encoder")
         self.pinned = encoder_id
         return 2
 

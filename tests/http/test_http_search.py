@@ -226,8 +226,9 @@ async def test_an_operator_sees_the_encoders_and_goes_back_to_one(client: Client
     assert found["addresses"][0]["name"] == "grpc://clip:51000"
     answer = await client.post("/encoders/use", {"encoder_id": "fake_8_1"})
     assert (answer["count"], world.syncs.pinned) == (2, "fake_8_1")
-    await client.post("/encoders/use", {"encoder_id": "unknown"})
-    assert client.status == 404
+    answer = await client.post("/encoders/use", {"encoder_id": "unknown"})
+    assert client.status == 422
+    assert "no such encoder" in answer["message"]
     await client.post("/encoders/use", {})
     assert world.syncs.pinned is None
 
