@@ -156,7 +156,7 @@ def test_every_row_of_the_fault_table_names_a_test_that_exists() -> None:
     tests = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
     rows = fault_rows((ROOT / "docs/reliability.md").read_text())
     assert len(rows) > 15
-    without = [fault for fault, names in rows[1:] if not names]
+    without = [fault for fault, names in rows if fault != "fault" and not names]
     assert without == []
     assert [name for _, names in rows for name in names if f"def {name}(" not in tests] == []
 
