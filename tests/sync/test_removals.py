@@ -7,6 +7,7 @@ from sync_pictures import picture
 from sync_world import World
 
 from daemon.removals import PATIENCE
+from state.model import FULL
 
 DAY = 24 * 3600.0
 
@@ -230,3 +231,10 @@ class TestWhenAProjectIsGone:
             await asyncio.sleep(DAY)
             await self._survey(world)
         assert len(world.stored()) == 60
+
+    async def test_news_of_it_tells_at_once_that_it_came_or_went(self, world: World) -> None:
+        for gone in (False, True):
+            (world.source.hidden.add if gone else world.source.hidden.discard)(1)
+            world.daemon.controller.mark(1, FULL)
+            await asyncio.sleep(2)
+            assert [one.gone for one in await world.daemon.controller.status(1)] == [gone]
