@@ -42,6 +42,7 @@ async def standing(directory):
         images_dir=directory / "pictures",
         state_dir=directory / "state",
         encoder="palette",
+        requests_per_second=0,
         settle_seconds=0.2,
     )
     async with wired(settings) as parts, synchronising(parts), listening(parts.app, "127.0.0.1", 0) as url:

@@ -27,6 +27,7 @@ from daemon.controller import Controller
 from daemon.encoders.pool import Pool
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
+from daemon.looks import Looks
 from daemon.pipeline import Limits, Pipeline
 from daemon.removals import Removals
 from daemon.surveys import Surveys
@@ -91,14 +92,38 @@ class Daemon:
         )
         switch = Switch(encoder, store, self, journal, threads, 0.0, time.time)
         sync = Sync(
-            *(source, store, encoder, journal, pipeline, removals, self.worklist, board),
-            *(metrics, failpoints, time.time, epochs, switch, lambda: True),
+            source=source,
+            store=store,
+            encoder=encoder,
+            journal=journal,
+            pipeline=pipeline,
+            removals=removals,
+            worklist=self.worklist,
+            board=board,
+            metrics=metrics,
+            failpoints=failpoints,
+            now=time.time,
+            epochs=epochs,
+            switch=switch,
+            can_encode=lambda: True,
         )
         surveys = Surveys(source, store, journal, epochs, switch, self.worklist, board, time.time)
         pool = Pool("fake", encoder.batch_size, encoder.picture_side)
+        self.looks = Looks(source, pool, sync, surveys, switch, self.worklist, board, metrics, clock)
         self.controller = Controller(
-            *(source, store, pool, journal, sync, surveys, removals),
-            *(self.worklist, board, metrics, clock, epochs, switch),
+            source=source,
+            store=store,
+            pool=pool,
+            journal=journal,
+            sync=sync,
+            looks=self.looks,
+            surveys=surveys,
+            removals=removals,
+            worklist=self.worklist,
+            board=board,
+            clock=clock,
+            epochs=epochs,
+            switch=switch,
         )
 
     async def until_stored(self, project_id, count):
@@ -128,7 +153,7 @@ async def at_work():
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(2) as threads:
         journal = SqliteJournal(Path(directory) / "journal.sqlite")
         daemon = Daemon(Source(), store, journal, threads)
-        workers = [asyncio.create_task(daemon.controller.work()) for _ in range(LOOKS_AT_ONCE)]
+        workers = [asyncio.create_task(daemon.looks.work()) for _ in range(LOOKS_AT_ONCE)]
         yield daemon
         for worker in workers:
             worker.cancel()
