@@ -26,6 +26,8 @@ from tests.soak.watch import Sample, growth, sample, slope
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_SECONDS = 5.0
+KEEPALIVE_SECONDS = 2.0
+"""How long the callers keep a connection they do not need: what a moment of many at once opened is no growth."""
 START_SECONDS = 60.0
 MOST_MORE = {"tasks": 5, "files": 5, "children": 0}
 FAULTS = (
@@ -159,7 +161,9 @@ async def soak(wish: argparse.Namespace) -> int:
         async with (
             ClipEmulator(dimension=512, seconds=0.02) as clip,
             daemon(directory, clip.url) as (process, url),
-            aiohttp.ClientSession(timeout=timeout) as session,
+            aiohttp.ClientSession(
+                timeout=timeout, connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
+            ) as session,
         ):
             for fault in FAULTS:
                 clip.faults.add(fault)
