@@ -27,7 +27,7 @@ from tests.soak.watch import Sample, growth, sample, slope
 ROOT = Path(__file__).parents[2]
 SAMPLE_SECONDS = 5.0
 KEEPALIVE_SECONDS = 2.0
-"""How long the callers keep a connection they do not need: what a moment of many at once opened is no growth."""
+"""How long callers keep a connection they do not need: what a busy moment opened is no growth."""
 START_SECONDS = 60.0
 MOST_MORE = {"tasks": 5, "files": 5, "children": 0}
 FAULTS = (
