@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib.metadata
-import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
-from daemon.model_commands import model_commands
-from daemon.service_commands import add_service_commands
-from daemon.transfer_commands import transfer_commands
-from state.errors import EmbedsyncError, Misconfigured, Occupied
+from daemon import model_commands, service_commands, transfer_commands
+from daemon.command_line import (
+    MISCONFIGURED,
+    AnyProject,
+    Folder,
+    OneProject,
+    carry_out,
+    failures,
+    other_daemon_package,
+    out,
+    read,
+    supervisor,
+)
+from state.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from daemon.client import Daemon
     from daemon.settings import Settings
-
-FAILED, OCCUPIED, MISCONFIGURED = 1, 75, 78
-"""Exit codes; the last two as in ``sysexits.h``."""
-
-Folder = Annotated[
-    Path | None, typer.Option("--images-dir", "-d", help="The folder of pictures (IMAGES_DIR).")
-]
-ProjectName = Annotated[
-    str, typer.Option("--project", "-p", help="A project: a folder in it, or its number.")
-]
-AnyProject = Annotated[str | None, typer.Option("--project", "-p", help="Only this project.")]
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Keep an embedding of every image fresh, and answer searches and diverse selections from them. "
-    "Every setting is an environment variable: see docs/settings.md.",
+    "Every setting is an environment variable: `settings` lists them.",
 )
 quarantine = typer.Typer(no_args_is_help=True, help="Pictures that cannot be encoded.")
 app.add_typer(quarantine, name="quarantine")
 encoder = typer.Typer(no_args_is_help=True, help="What makes the vectors, and what answers.")
 app.add_typer(encoder, name="encoder")
-out = Console()
+app.add_typer(model_commands.app, name="model")
+app.add_typer(transfer_commands.app)
+app.add_typer(service_commands.app)
 
 
 @app.command()
 def run(images_dir: Folder = None) -> None:
     """Run the daemon: keep the vectors fresh and answer requests, until told to stop."""
     from daemon.service import serve
-    from daemon.settings import read_supervisor
 
-    _carry_out(images_dir, lambda settings: serve(settings, read_supervisor()))
+    carry_out(images_dir, lambda settings: serve(settings, supervisor()))
 
 
 @app.command()
@@ -63,14 +58,14 @@ def sync(images_dir: Folder = None) -> None:
     """Bring every project up to date once; the exit code is 1 if something stays stale."""
     from daemon.once import bring_up_to_date
 
-    _carry_out(images_dir, lambda settings: bring_up_to_date(settings, out), quiet=True)
+    carry_out(images_dir, lambda settings: bring_up_to_date(settings, out), quiet=True)
 
 
 @app.command()
 def plan(images_dir: Folder = None, project: AnyProject = None) -> None:
     """Say what a sync would do and why, changing nothing."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         listed = (await daemon.ask("GET", "/status"))["projects"]
         wanted = [one for one in listed if project in (None, one["name"], str(one["project_id"]))]
         if not wanted:
@@ -88,13 +83,13 @@ def plan(images_dir: Folder = None, project: AnyProject = None) -> None:
 @app.command()
 def search(
     prompt: Annotated[str, typer.Argument(help='Words, such as "dark red"; commas part several prompts.')],
-    project: ProjectName,
+    project: OneProject,
     limit: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 10,
     images_dir: Folder = None,
 ) -> None:
     """Find pictures by words."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         wish = {"project_id": project, "prompt": prompt, "limit": limit}
         answer = await daemon.ask("POST", "/search", wish)
         for item in answer.get("items", ()):
@@ -109,16 +104,16 @@ def search(
 
 @app.command()
 def diverse(
-    project: ProjectName,
+    project: OneProject,
     size: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 10,
     method: Annotated[
-        str, typer.Option(help="representative, coverage, centroids or random.")
+        str, typer.Option(help="representative, coverage, random, centroids, kmeans or dbscan.")
     ] = "representative",
     images_dir: Folder = None,
 ) -> None:
     """Pick pictures that stand for all of a project."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         wish = {"project_id": project, "sample_size": size, "method": method}
         answer = await daemon.ask("POST", "/diverse", wish)
         for item in answer.get("items", ()):
@@ -135,7 +130,7 @@ def diverse(
 def status(images_dir: Folder = None) -> None:
     """Show where every project stands."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         table = Table(
             "project",
             Column("id", no_wrap=True),
@@ -160,7 +155,7 @@ def status(images_dir: Folder = None) -> None:
 def list_quarantine(images_dir: Folder = None, project: AnyProject = None) -> None:
     """List pictures that were set aside, and why."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         wanted = f"?project_id={project}" if project else ""
         answer = await daemon.ask("GET", f"/quarantine{wanted}")
         table = Table("picture", "id", "reason")
@@ -176,7 +171,7 @@ def list_quarantine(images_dir: Folder = None, project: AnyProject = None) -> No
 def retry(images_dir: Folder = None, project: AnyProject = None) -> None:
     """Try pictures again that were set aside."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         answer = await daemon.ask("POST", "/quarantine/retry", {"project_id": project})
         out.print(answer["message"])
 
@@ -187,7 +182,7 @@ def retry(images_dir: Folder = None, project: AnyProject = None) -> None:
 def list_encoders(images_dir: Folder = None) -> None:
     """List the encoders there are vectors of, and where encoders are asked."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         answer = await daemon.ask("GET", "/encoders")
         table = Table("encoder", "at work", "pinned", "answers for", "images")
         for one in answer["encoders"]:
@@ -207,7 +202,7 @@ def use_encoder(
 ) -> None:
     """Go back to an encoder: it answers for all it has vectors of, and keeps them."""
 
-    async def show(daemon: Any) -> None:
+    async def show(daemon: Daemon) -> None:
         wanted = None if encoder_id == "auto" else encoder_id
         answer = await daemon.ask("POST", "/encoders/use", {"encoder_id": wanted})
         out.print(answer["message"])
@@ -220,18 +215,18 @@ def samples(directory: Annotated[Path, typer.Argument(help="Where to put them.")
     """Fill a folder with real photographs to try things out on."""
     from daemon.folder.samples import fill
 
-    with _failures():
+    with failures():
         out.print(f"{fill(directory)} pictures in {directory}")
 
 
 @app.command()
 def settings() -> None:
     """List every setting: its name in the environment, its value now, and why one would change it."""
-    from daemon.settings import read_settings, shown_settings
+    from daemon.settings import shown_settings
 
-    with _failures():
+    with failures():
         table = Table("setting", "value", "unit", "why")
-        for row in shown_settings(read_settings()):
+        for row in shown_settings(read()):
             table.add_row(*row)
         out.print(table)
 
@@ -246,7 +241,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:2] != ["doctor"] and (clash := _other_daemon_package()):
+    if sys.argv[1:2] != ["doctor"] and (clash := other_daemon_package()):
         typer.secho(clash, err=True, fg="red")
         sys.exit(MISCONFIGURED)
     app()
@@ -261,80 +256,15 @@ def _show_plan(name: str, planned: Mapping[str, Any]) -> None:
             out.print(f"  {action} {image['image_id']}: {image['reason']}", highlight=False)
 
 
-def _asking(images_dir: Path | None, show: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+def _asking(images_dir: Path | None, show: Callable[[Daemon], Coroutine[Any, Any, None]]) -> None:
     from daemon.client import daemon
 
-    async def ask(settings: Any) -> None:
+    async def ask(settings: Settings) -> None:
         async with daemon(settings) as reached:
             await show(reached)
 
-    _carry_out(images_dir, ask, quiet=True)
+    carry_out(images_dir, ask, quiet=True)
 
-
-def _carry_out(
-    images_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any, int | None]], quiet: bool = False
-) -> None:
-    from daemon import logs
-    from daemon.settings import ignored, secrets
-
-    with _failures():
-        settings = _read(images_dir)
-        level = "error" if quiet else settings.log_level
-        logs.set_up(level, settings.log_format, secrets(settings))
-        os.umask(0o077)  # the names of somebody's pictures, and their vectors, are for nobody else to read
-        for name in ignored():
-            structlog.get_logger().info("setting.ignored", name=name)
-        raise typer.Exit(asyncio.run(work(settings)) or 0)
-
-
-def _read(images_dir: Path | None) -> Settings:
-    from daemon.settings import read_settings
-
-    given = {"IMAGES_DIR": str(images_dir)} if images_dir else {}
-    return read_settings({**os.environ, **given})
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn what can go wrong into a line of words and an exit code."""
-    try:
-        yield
-    except Misconfigured as problem:
-        _fail(f"Misconfigured: {problem}", MISCONFIGURED)
-    except Occupied as problem:
-        _fail(f"Occupied: {problem}", OCCUPIED)
-    except EmbedsyncError as problem:
-        _fail(str(problem), FAILED)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.secho(message, err=True, fg="red")
-    raise typer.Exit(code)
-
-
-def _other_daemon_package() -> str | None:
-    """Name the one distribution whose package ``daemon`` would overwrite this one."""
-    try:
-        importlib.metadata.distribution("python-daemon")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return (
-        "python-daemon is installed here, and its package `daemon` takes the place of embedsync's; "
-        "uninstall it, or give embedsync an environment of its own"
-    )
-
-
-app.add_typer(model_commands(out, _failures), name="model")
-
-
-def _wired(settings: Settings) -> Any:
-    from daemon.wiring import wired
-
-    return wired(settings)
-
-
-app.add_typer(transfer_commands(out, _carry_out, _wired))
-add_service_commands(app, out, _failures, _read, _other_daemon_package)
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import SystemRandom
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,7 @@ from daemon.epochs import Epochs
 from daemon.settings import Settings
 from daemon.sources import RootTask
 from state.errors import Misconfigured, Rejected
-from state.model import NOTHING
+from state.model import NOTHING, Project
 from state.ports import Encoder, Source, Store
 
 if TYPE_CHECKING:
@@ -55,16 +55,17 @@ async def adopt_all(
     place: Workplace,
     settings: Settings,
     incumbent: Incumbent,
-    project_id: int | None,
+    wanted: str | None,
     dry_run: bool,
     on_report: Callable[[Adopted], None],
     on_points: Callable[[int, int], None],
 ) -> None:
     """Adopt the collections of all projects that are followed, or of one.
 
+    :param wanted: its number, or its name
     :param on_report: told what became of each
     :param on_points: told how many vectors of how many in the collection at hand are adopted
-    :raises Rejected: when no such project is followed
+    :raises Rejected: when no such project is followed, or more than one is called so
     :raises Unavailable: when a service is away
     :raises Inconsistent: when the source's list of projects cannot be trusted
     """
@@ -82,16 +83,26 @@ async def adopt_all(
             dry_run,
         )
         async with running(place.roots):
-            projects = [
+            followed = [
                 project
                 for project, scope in (await place.source.survey()).items()
-                if project.enabled and scope != NOTHING and project_id in (None, project.id)
+                if project.enabled and scope != NOTHING
             ]
-            if project_id is not None and not projects:
-                raise Rejected(f"project {project_id} is not followed")
-            for project in projects:
+            for project in followed if wanted is None else [_only(wanted, followed)]:
                 if report := await adoption.adopt(project, on_points):
                     on_report(report)
+
+
+def _only(wanted: str, followed: Sequence[Project]) -> Project:
+    named = [one for one in followed if str(one.id) == wanted] or [
+        one for one in followed if one.name == wanted
+    ]
+    if not named:
+        raise Rejected(f"project {wanted} is not followed")
+    if len(named) > 1:
+        numbers = ", ".join(str(one.id) for one in named)
+        raise Rejected(f"{len(named)} projects are called {wanted}: say which by its number, of {numbers}")
+    return named[0]
 
 
 async def open_incumbent(settings: Settings) -> Incumbent:

@@ -201,11 +201,16 @@ class Adoption:
         """Read old vectors, and give each its proof."""
         old = await self._incumbent.points(report.project_id, [one.id for one in images], dimension)
         still = [image for image in images if _still(old, image)]
-        sound = [image for image in still if _is_sound(old[image.id][1])]
+        sound = [
+            (image, content) for image in still if (content := image.content) and _is_sound(old[image.id][1])
+        ]
         report.leave(CHANGED, len(images) - len(still))
         report.leave(DAMAGED, len(still) - len(sound))
         epoch = self._epochs.current
-        return [Embedding(_proof(image, route, epoch), old[image.id][1]) for image in sound]
+        return [
+            Embedding(StoredImage.of(image, content, route, epoch), old[image.id][1])
+            for image, content in sound
+        ]
 
     async def _write(self, collection: str, began: int, points: Sequence[Embedding]) -> None:
         """Write, unless the sample turns out to have been compared with another model.
@@ -234,18 +239,3 @@ def _still(old: Mapping[int, tuple[str, Vectors]], image: ImageRef) -> bool:
 def _is_sound(vector: Vectors) -> bool:
     with np.errstate(all="ignore"):
         return bool(abs(np.linalg.norm(vector) - 1) <= LENGTH_TOLERANCE)
-
-
-def _proof(image: ImageRef, route: str, epoch: int) -> StoredImage:
-    assert image.content is not None
-    return StoredImage(
-        id=image.id,
-        project_id=image.project_id,
-        dataset_id=image.dataset_id,
-        name=image.name,
-        content=image.content,
-        path=image.path,
-        updated_at=image.updated_at,
-        route=route,
-        epoch=epoch,
-    )

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+from daemon.directory import prefix, state_directory
 from daemon.settings import Settings
 from daemon.sources import RootTask
 from daemon.stores import open_store
 from daemon.transfer.files import off_loop
-from daemon.wiring import prefix, state_directory
 from state.errors import Occupied
 from state.ports import Store
 

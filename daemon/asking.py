@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from daemon.encoders.pool import Member
+from daemon.encoders.member import Member
 from state.model import Vectors
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import aiohttp
 
+from daemon.directory import state_directory
 from daemon.service import ADDRESS_FILE, listening
 from daemon.settings import Settings
-from daemon.wiring import state_directory, wired
+from daemon.wiring import wired
 from state.errors import Inconsistent, Rejected, Unavailable
 
 PROBE = aiohttp.ClientTimeout(total=5)

@@ -47,6 +47,7 @@ class Controller:
 
     def __init__(
         self,
+        *,
         source: Source,
         store: Store,
         pool: Pool,
@@ -218,7 +219,7 @@ class Controller:
     async def use_encoder(self, encoder_id: str | None) -> int:
         """Have an encoder answer for all it has vectors of; ``None``: whoever is at work. Return how many.
 
-        :raises Invisible: when there is no such encoder
+        :raises Rejected: when there is no such encoder
         """
         count = await self._switch.use(encoder_id)
         self._surveys.want_sweep()

@@ -24,10 +24,10 @@ import aiohttp
 
 from daemon import __version__
 from daemon.client import Daemon, running_daemon
+from daemon.directory import prefix, state_directory, unwritable
 from daemon.finding import Finding, amiss, collected, good, note
 from daemon.settings import Settings
 from daemon.visits import visit_encoder, visit_qdrant, visit_source
-from daemon.wiring import prefix, state_directory, unwritable
 from state.errors import Misconfigured
 from state.stores.edge import free_space_floor
 from state.stores.edge_catalogue import SCHEMA

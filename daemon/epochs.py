@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from daemon.encoders.soundness import SERVICE
 from state.errors import Unavailable
 
 
@@ -37,7 +38,7 @@ class Epochs:
         while not self._open.is_set():
             await self._open.wait()
         if began <= self._withdrawn:
-            raise Unavailable("clip", "vectors of another model were withdrawn meanwhile")
+            raise Unavailable(SERVICE, "vectors of another model were withdrawn meanwhile")
         self._writers += 1
         self._quiet.clear()
         try:

@@ -7,10 +7,37 @@ supervisor puts into the environment. Without one, nothing is told.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import structlog
 
+BEAT_LIMIT = 60.0
+"""Seconds without a heartbeat that stand for trouble where nobody says how many."""
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """Who watches over the process.
+
+    :param address: the socket it is told at; ``None``: nobody is told
+    :param patience: seconds without a heartbeat after which it acts
+    """
+
+    address: str | None = None
+    patience: float = BEAT_LIMIT
+
+
+NOBODY = Supervisor()
+
+
+def supervisor_in(environment: Mapping[str, str]) -> Supervisor:
+    """Return who watches, as systemd says it; not a setting, for nobody chooses it."""
+    limit = environment.get("WATCHDOG_USEC", "")
+    patience = int(limit) / 1e6 if limit.isdecimal() and int(limit) else BEAT_LIMIT
+    return Supervisor(environment.get("NOTIFY_SOCKET"), patience)
 
 
 class Notifier:

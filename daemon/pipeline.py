@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from daemon.encoders.soundness import SERVICE
 from daemon.encoding import Busy, Encoding
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
@@ -180,11 +181,12 @@ class Pipeline:
             elif known:
                 points.append(Embedding(known.image.tagged_as(one.change.wanted), result))
             else:
-                points.append(Embedding(_proof(one, epoch), result))
+                proof = StoredImage.of(one.change.wanted, one.content, one.route, epoch)
+                points.append(Embedding(proof, result))
         self._failpoints.reach("pipeline.before_upsert")
         async with self._epochs.writing(began):
             if self._encoder.id != collection:
-                raise Unavailable("clip", "the encoder changed meanwhile")
+                raise Unavailable(SERVICE, "the encoder changed meanwhile")
             if points:
                 await self._store.upsert(collection, points)
         self._failpoints.reach("pipeline.after_upsert")
@@ -234,21 +236,6 @@ class Pipeline:
 
 def _may_reuse(change: Change) -> bool:
     return reusable(change) or change.reason is Reason.UNKNOWN
-
-
-def _proof(one: Ready, epoch: int) -> StoredImage:
-    image = one.change.wanted
-    return StoredImage(
-        id=image.id,
-        project_id=image.project_id,
-        dataset_id=image.dataset_id,
-        name=image.name,
-        content=one.content,
-        path=image.path,
-        updated_at=image.updated_at,
-        route=one.route,
-        epoch=epoch,
-    )
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

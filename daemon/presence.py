@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from daemon.encoders.pool import Member
+from daemon.encoders.member import Member
 from state.errors import Unavailable
 
 FIRST_REST, LONGEST_REST = 1.0, 30.0

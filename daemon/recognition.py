@@ -18,7 +18,8 @@ import structlog
 
 from daemon.asking import Asked, Asking
 from daemon.encoders import canary
-from daemon.encoders.pool import CANARY_SECONDS, Member, Pool
+from daemon.encoders.member import CANARY_SECONDS, Member
+from daemon.encoders.pool import Pool
 from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
 from daemon.presence import UNKNOWN, Presence
@@ -58,7 +59,7 @@ class Recognition:
     :param on_changed: told that another encoder is at work, or that vectors were withdrawn
     :param on_return: told that the encoder at work can be asked again
     :param clock: monotonic seconds
-    :ivar on_doubted: told that what an encoder answered of late may be another's
+    :ivar on_mistaken: told that what an encoder answered of late may be another's
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Recognition:
         self._find = find
         self._on_changed, self._on_return = on_changed, on_return
         self._clock = clock
-        self.on_doubted: Callable[[], None] = lambda: None
+        self.on_mistaken: Callable[[], None] = lambda: None
         self._wanted = asyncio.Event()
         self._presence = Presence(clock)
         self._asking = Asking(self._wanted.set)
@@ -85,7 +86,7 @@ class Recognition:
         self._unfinished = False
         self._working = False
 
-    def left_out(self) -> None:
+    def doubted(self) -> None:
         """Hear that a member is in doubt: who fails for that is woken by the next round that ends well."""
         self._working = False
         self._wanted.set()
@@ -137,7 +138,7 @@ class Recognition:
         """
         await self._refresh()
         for one in self._pool.members:
-            if one.problem and one.shown is None and one in self._asked:
+            if one.absent and one in self._asked:
                 self._presence.missed(one)
         due = [
             one
@@ -220,7 +221,7 @@ class Recognition:
         return max(0.0, min(waits, default=RETRY_SECONDS))
 
     def _due_in(self, member: Member) -> float:
-        if member.problem and member.shown is None:
+        if member.absent:
             return member.breaker.wait()
         at_rest = member.encoder_id == self._pool.id and not member.owes
         wanted = CHECK_SECONDS if at_rest or member.for_texts_only else BUSY_CHECK_SECONDS
@@ -244,7 +245,7 @@ class Recognition:
             member.shown = live
             self._vouching.heard(asked, encoder_id)
             if self._presence.recognised(member, encoder_id, self._pool.id):
-                self.on_doubted()
+                self.on_mistaken()
         return False
 
     def _withdrawn(self, count: int) -> None:

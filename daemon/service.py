@@ -24,9 +24,9 @@ from aiohttp import web
 
 from daemon import logs
 from daemon.heartbeat import Heartbeat
-from daemon.notify import Notifier
+from daemon.notify import NOBODY, Notifier, Supervisor
 from daemon.schedule import scheduled
-from daemon.settings import NOBODY, Settings, Supervisor, renewed, secrets
+from daemon.settings import Settings, renewed, secrets
 from daemon.wiring import Parts, wired
 from handlers.connections import Connections
 from handlers.parts import PARTS

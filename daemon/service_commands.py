@@ -5,88 +5,71 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from daemon.command_line import Folder, OneProject, failures, other_daemon_package, out, read
 from state.errors import Rejected
 
 if TYPE_CHECKING:
     from daemon.client import Daemon
     from daemon.settings import Settings
 
-Folder = Annotated[
-    Path | None, typer.Option("--images-dir", "-d", help="The folder of pictures (IMAGES_DIR).")
-]
-OneProject = Annotated[str, typer.Option("--project", "-p", help="A project: its name, or its number.")]
+app = typer.Typer()
+removals = typer.Typer(no_args_is_help=True, help="Removals that wait for a second proof.")
+app.add_typer(removals, name="removals")
 
 
-def add_service_commands(
-    app: typer.Typer,
-    out: Console,
-    failures: Callable[[], AbstractContextManager[None]],
-    read: Callable[[Path | None], Settings],
-    clash: Callable[[], str | None],
+@app.command()
+def health() -> None:
+    """Ask the daemon at HOST and PORT whether it lives; the exit code is 1 if it does not answer."""
+    from daemon.probe import check_lives
+
+    with failures():
+        settings = read(None)
+        check_lives(settings.host, settings.port)
+
+
+@app.command()
+def doctor(
+    images_dir: Folder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Add the commands.
+    """Look at all the daemon needs, and say what to do; the exit code is 1 if something is amiss."""
+    from daemon import finding, logs
+    from daemon.doctor import examine
 
-    :param failures: a context that turns what can go wrong into words and an exit code
-    :param read: reads the settings, with another folder of pictures if one is given
-    :param clash: says which other distribution takes this package's place
-    """
+    logs.set_up("error", "auto", ())
+    findings = asyncio.run(examine(lambda: read(images_dir), other_daemon_package()))
+    if as_json:
+        out.print_json(data=finding.as_json(findings))
+    else:
+        out.print(finding.as_table(findings))
+    raise typer.Exit(not finding.well(findings))
 
-    @app.command()
-    def health() -> None:
-        """Ask the daemon at HOST and PORT whether it lives; the exit code is 1 if it does not answer."""
-        from daemon.probe import check_lives
 
-        with failures():
-            settings = read(None)
-            check_lives(settings.host, settings.port)
+@app.command()
+def reload(images_dir: Folder = None) -> None:
+    """Have the running daemon read the log level and the secrets anew; so does SIGHUP."""
+    with failures():
+        out.print(f"Process {asyncio.run(_reload(read(images_dir)))} was told; its log says what it took.")
 
-    @app.command()
-    def doctor(
-        images_dir: Folder = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    ) -> None:
-        """Look at all the daemon needs, and say what to do; the exit code is 1 if something is amiss."""
-        from daemon import finding, logs
-        from daemon.doctor import examine
 
-        logs.set_up("error", "auto", ())
-        findings = asyncio.run(examine(lambda: read(images_dir), clash()))
-        if as_json:
-            out.print_json(data=finding.as_json(findings))
-        else:
-            out.print(finding.as_table(findings))
-        raise typer.Exit(not finding.well(findings))
+@removals.command()
+def confirm(project: OneProject, images_dir: Folder = None) -> None:
+    """Carry out a project's held removals now."""
+    with failures():
+        out.print(asyncio.run(_settle(read(images_dir), project, "confirm")))
 
-    @app.command()
-    def reload(images_dir: Folder = None) -> None:
-        """Have the running daemon read the log level and the secrets anew; so does SIGHUP."""
-        with failures():
-            out.print(
-                f"Process {asyncio.run(_reload(read(images_dir)))} was told; its log says what it took."
-            )
 
-    removals = typer.Typer(no_args_is_help=True, help="Removals that wait for a second proof.")
-    app.add_typer(removals, name="removals")
-
-    @removals.command()
-    def confirm(project: OneProject, images_dir: Folder = None) -> None:
-        """Carry out a project's held removals now."""
-        with failures():
-            out.print(asyncio.run(_settle(read(images_dir), project, "confirm")))
-
-    @removals.command()
-    def cancel(project: OneProject, images_dir: Folder = None) -> None:
-        """Keep what a project's held removals would take."""
-        with failures():
-            out.print(asyncio.run(_settle(read(images_dir), project, "cancel")))
+@removals.command()
+def cancel(project: OneProject, images_dir: Folder = None) -> None:
+    """Keep what a project's held removals would take."""
+    with failures():
+        out.print(asyncio.run(_settle(read(images_dir), project, "cancel")))
 
 
 async def _reload(settings: Settings) -> int:
@@ -115,8 +98,8 @@ async def _daemon_that_runs(settings: Settings) -> AsyncIterator[Daemon]:
     daemon may answer there, and its process be anybody's.
     """
     from daemon.client import running_daemon
+    from daemon.directory import state_directory
     from daemon.doctor import holder
-    from daemon.wiring import state_directory
 
     held_by = await asyncio.to_thread(holder, settings, state_directory(settings))
     async with running_daemon(settings) as reached:

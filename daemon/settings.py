@@ -251,31 +251,6 @@ def renewed(settings: Settings, environment: Mapping[str, str] = os.environ) -> 
     return replace(settings, **{name: getattr(now, name) for name in names})
 
 
-BEAT_LIMIT = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Supervisor:
-    """Who watches over the process.
-
-    :param address: the socket it is told at; ``None``: nobody is told
-    :param patience: seconds without a heartbeat after which it acts
-    """
-
-    address: str | None = None
-    patience: float = BEAT_LIMIT
-
-
-NOBODY = Supervisor()
-
-
-def read_supervisor(environment: Mapping[str, str] = os.environ) -> Supervisor:
-    """Return who watches, as systemd says it; not a setting, for nobody chooses it."""
-    limit = environment.get("WATCHDOG_USEC", "")
-    patience = int(limit) / 1e6 if limit.isdecimal() and int(limit) else BEAT_LIMIT
-    return Supervisor(environment.get("NOTIFY_SOCKET"), patience)
-
-
 def secrets(settings: Settings) -> list[str]:
     """Return the values that must never be written anywhere; of where CLIP is, what may be a token."""
     values = [getattr(settings, one.name) for one in fields(settings) if not one.repr]

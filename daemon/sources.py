@@ -7,16 +7,21 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daemon.display import Undisplayed
 from daemon.encoders.addresses import Find, Task
 from daemon.encoders.opening import Discover
+from daemon.folder import listing
+from daemon.folder.scan import Folder
 from daemon.folder.source import FolderSource
 from daemon.settings import Settings
-from state.errors import Misconfigured
+from state.errors import Misconfigured, Rejected
 from state.journal import SqliteJournal
 from state.ports import Display, Platform, Source
+
+if TYPE_CHECKING:
+    from daemon.platform.client import Client
 
 RootTask = Callable[[], Coroutine[Any, Any, None]]
 
@@ -52,6 +57,26 @@ def identity(settings: Settings) -> bytes:
     return os.fsencode(_images_root(settings))
 
 
+def project_number(settings: Settings, ref: str) -> int:
+    """Return the number of a project that is named by it or, where it is a folder, by its name; for a thread.
+
+    :raises Rejected: when a name means nothing
+    :raises Unavailable, Inconsistent: when the folder of pictures cannot be read, or is empty
+    """
+    number = int(ref) if ref.isascii() and ref.isdigit() else None
+    if settings.on_platform:
+        if number is None:
+            raise Rejected(f"say the project's number: several on the platform may be called {ref}")
+        return number
+    root = _images_root(settings)
+    if number is not None and not (root / ref).is_dir():  # a folder may well be called 2024
+        return number
+    for project in map(listing.project, Folder(root).projects()):
+        if project.name == ref:
+            return project.id
+    raise Rejected(f"there is no project {ref}")
+
+
 async def open_source(
     settings: Settings,
     journal: SqliteJournal,
@@ -73,6 +98,23 @@ async def open_source(
     return OpenSource(source, problem_within=source.problem)
 
 
+async def platform_client(settings: Settings) -> Client:
+    """Reach the platform that the settings name; whoever gets the client closes it.
+
+    :raises Misconfigured: when the extra is missing, or the address is refused
+    :raises Unavailable: when the platform is away
+    """
+    from daemon.platform.client import Client
+
+    assert settings.server_address is not None
+    return await Client.open(
+        settings.server_address,
+        settings.api_token,
+        settings.supervisely_api_server_address,
+        settings.supervisely_api_access_token,
+    )
+
+
 async def _open_platform(
     settings: Settings,
     journal: SqliteJournal,
@@ -81,19 +123,12 @@ async def _open_platform(
     stack: AsyncExitStack,
 ) -> OpenSource:
     from daemon.platform.callers import Callers
-    from daemon.platform.client import Client
     from daemon.platform.discovery import Discovery
     from daemon.platform.flags import Flags
     from daemon.platform.pictures import Pictures
     from daemon.platform.source import PlatformSource
 
-    assert settings.server_address is not None
-    client = await Client.open(
-        settings.server_address,
-        settings.api_token,
-        settings.supervisely_api_server_address,
-        settings.supervisely_api_access_token,
-    )
+    client = await platform_client(settings)
     flags = Flags(client, now)
     pictures = Pictures(
         client.server,

@@ -82,6 +82,7 @@ class Sync:
 
     def __init__(
         self,
+        *,
         source: Source,
         store: Store,
         encoder: Encoder,

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from daemon.directory import prefix
 from daemon.encoders import canary, models
 from daemon.encoders.addresses import Address
 from daemon.encoders.opening import connect, kind_of
+from daemon.encoders.soundness import SERVICE
 from daemon.finding import Finding, amiss, collected, good, note
 from daemon.settings import Settings
-from daemon.wiring import prefix
+from daemon.sources import platform_client
 from state.errors import Denied, Misconfigured, Rejected, Unavailable
 from state.model import EncoderRecord
 from state.stores.edge_catalogue import Catalogue
@@ -154,15 +156,7 @@ async def _addresses(settings: Settings) -> tuple[Address, ...]:
 
 @asynccontextmanager
 async def _platform(settings: Settings) -> AsyncIterator[Client]:
-    from daemon.platform.client import Client
-
-    assert settings.server_address is not None
-    client = await Client.open(
-        settings.server_address,
-        settings.api_token,
-        settings.supervisely_api_server_address,
-        settings.supervisely_api_access_token,
-    )
+    client = await platform_client(settings)
     try:
         yield client
     finally:
@@ -177,7 +171,7 @@ async def _visit_clip(
         async with asyncio.timeout(CANARY_SECONDS):
             live = await canary.encode(encoder)
     except TimeoutError:
-        raise Unavailable("clip", f"{address.name}: no answer within {CANARY_SECONDS:g} s") from None
+        raise Unavailable(SERVICE, f"{address.name}: no answer within {CANARY_SECONDS:g} s") from None
     finally:
         await encoder.close()
     if record := canary.match(live, known):

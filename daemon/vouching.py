@@ -12,7 +12,8 @@ from collections.abc import Callable
 import structlog
 
 from daemon.asking import Asked, Asking
-from daemon.encoders.pool import Member, Pool
+from daemon.encoders.member import Member
+from daemon.encoders.pool import Pool
 from daemon.epochs import Epochs
 from daemon.presence import Presence
 from state.ports import Store

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from random import SystemRandom
 
 import structlog
 from aiohttp import web
 
-from daemon import __version__, pipeline
+from daemon import __version__
 from daemon.board import Board
 from daemon.controller import Controller
 from daemon.encoders import models
-from daemon.encoders.opening import open_encoders
 from daemon.encoders.pool import Pool
 from daemon.encoders.soundness import SERVICE
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
 from daemon.looks import Looks
+from daemon.opening import Opened, open_all
+from daemon.pipeline import Limits as PipelineLimits
+from daemon.pipeline import Pipeline
 from daemon.recognition import Recognition
 from daemon.removals import Removals
 from daemon.settings import Settings
-from daemon.sources import RootTask, identity, open_source
-from daemon.stores import open_store
+from daemon.sources import RootTask
 from daemon.surveys import Surveys
 from daemon.switch import Switch
 from daemon.sync import Sync
@@ -40,9 +38,7 @@ from handlers.app import create_app
 from handlers.auth import Access
 from handlers.metrics import Metrics
 from handlers.parts import PARTS, Limits, Ports
-from state.errors import Misconfigured, Unavailable
-from state.journal import SqliteJournal
-from state.matrices import MatrixCache
+from state.errors import Unavailable
 from state.ports import Encoder, Source, Store
 
 RECOGNITION_SECONDS = 10.0
@@ -66,6 +62,7 @@ class Parts:
     surveys: Surveys
     looks: Looks
     controller: Controller
+    recognition: Recognition
     epochs: Epochs
     metrics: Metrics
     settled: Callable[[], Awaitable[None]]
@@ -73,17 +70,17 @@ class Parts:
     app: web.Application
 
 
-def state_directory(settings: Settings) -> Path:
-    """Return where the state of this source lives: another folder has another directory.
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What most parts know: what there is to do and where it stands, the times, and what tests may break."""
 
-    :raises Misconfigured: when there is no source
-    """
-    return settings.state_dir.expanduser() / prefix(settings)
-
-
-def prefix(settings: Settings) -> str:
-    """Return the first part of the names of this source's collections."""
-    return f"{settings.qdrant_prefix}_{blake2b(identity(settings), digest_size=4).hexdigest()}"
+    worklist: Worklist
+    board: Board
+    epochs: Epochs
+    metrics: Metrics
+    failpoints: Failpoints
+    clock: Callable[[], float]
+    now: Callable[[], float]
 
 
 @asynccontextmanager
@@ -101,123 +98,131 @@ async def wired(
     :raises Misconfigured: when a setting does not work here
     :raises Occupied: when another process holds the state
     """
-    failpoints = _failpoints(settings)
-    directory = state_directory(settings)
-    _make(directory)
+    failpoints, jitter = _failpoints(settings), partial(SystemRandom().uniform, 0)
     async with AsyncExitStack() as stack:
-        kept = await open_store(settings, directory, prefix(settings), clock, patience, stack)
-        journal = SqliteJournal(directory / "journal.sqlite")
-        stack.push_async_callback(journal.close)
-        threads = stack.enter_context(ThreadPoolExecutor(settings.cpu_threads, "decode"))
-        files = stack.enter_context(ThreadPoolExecutor(1, "matrices"))
-        store = MatrixCache(kept.store, directory / "matrices", files, settings.matrix_cache_bytes)
-        stack.push_async_callback(store.close)
-        opened = await open_source(settings, journal, clock, now, stack)
-        source = opened.source
-        jitter = partial(SystemRandom().uniform, 0)
-        answering = set((await store.pointers()).values())
-        encoders = await open_encoders(settings, answering, opened.discover, clock, jitter)
-        pool = encoders.pool
-        stack.push_async_callback(pool.close)
+        opened = await open_all(settings, clock, now, jitter, patience, stack)
+        epochs = Epochs(await opened.store.next_epoch())
+        worklist, board = Worklist(clock, jitter), Board(clock)
+        shared = _Shared(worklist, board, epochs, Metrics(), failpoints, clock, now)
+        parts = _built(settings, opened, shared)
+        await _recognise(parts.recognition, opened.encoders.pool)
+        yield parts
+        await parts.recognition.finish()
 
-        metrics = Metrics()
-        worklist = Worklist(clock, jitter)
-        board = Board(clock)
-        removals = Removals(
-            source, store, journal, worklist, failpoints, clock, asyncio.sleep, metrics.images_removed.inc
-        )
-        batches = metrics.encoder_batches
-        epochs = Epochs(await store.next_epoch())
-        switch = Switch(pool, store, store, journal, threads, settings.keep_old_hours * 3600, now)
-        encoding = pipeline.Pipeline(
-            source,
-            pool,
-            store,
-            journal,
-            epochs,
-            threads,
-            pipeline.Limits(
-                fetches=settings.fetch_concurrency,
-                batches=encoders.parallel or settings.encode_concurrency,
-                max_pixels=settings.max_picture_pixels,
-                fetch_bytes=settings.fetch_bytes,
-                batch=pool.batch_size if encoders.parallel else settings.encode_batch,
-            ),
-            clock,
-            now,
-            failpoints,
-            lambda outcome: batches.labels(outcome).inc(),
-            pool.lane,
-        )
-        metrics.circuit_open.labels(SERVICE).set_function(lambda: float(not pool.present()))
-        metrics.queue_depth.set_function(lambda: len(worklist))
-        metrics.encoder_busy_ratio.set_function(encoding.busy.ratio)
-        sync = Sync(
-            source,
-            store,
-            pool,
-            journal,
-            encoding,
-            removals,
-            worklist,
-            board,
-            metrics,
-            failpoints,
-            now,
-            epochs,
-            switch,
-            pool.present,
-            opened.display,
-        )
-        surveys = Surveys(source, store, journal, epochs, switch, worklist, board, now, opened.problem_within)
-        recognition = Recognition(
-            pool, store, epochs, encoders.find, surveys.want_sweep, partial(worklist.wake, SERVICE), clock
-        )
-        pool.on_left_out = recognition.left_out
-        looks = Looks(source, pool, sync, surveys, switch, worklist, board, metrics, clock, opened.display)
-        controller = Controller(
-            source,
-            store,
-            pool,
-            journal,
-            sync,
-            looks,
-            surveys,
-            removals,
-            worklist,
-            board,
-            clock,
-            epochs,
-            switch,
-        )
-        app = create_app(
-            Ports(source, store, store, pool, controller, opened.platform),
-            limits=_limits(settings),
-            access=Access(settings.auth_token, settings.trusted_networks),
-            metrics=metrics,
-            search_image_ids=settings.search_image_ids,
-            path_prefix=settings.supervisely_server_path_prefix,
-            version=__version__,
-        )
-        roots = {**kept.roots, **opened.roots, "removals": removals.run, "recognition": recognition.run}
-        recognition.on_doubted = app[PARTS].texts.forget
-        await _recognise(recognition, pool)
-        yield Parts(
-            settings,
-            directory,
-            source,
-            store,
-            pool,
-            surveys,
-            looks,
-            controller,
-            epochs,
-            metrics,
-            opened.display.settled,
-            roots,
-            app,
-        )
-        await recognition.finish()
+
+def _built(settings: Settings, opened: Opened, shared: _Shared) -> Parts:
+    """Build the rest, which needs no closing."""
+    source, store, journal = opened.source.source, opened.store, opened.journal
+    pool, display = opened.encoders.pool, opened.source.display
+    worklist, board, epochs = shared.worklist, shared.board, shared.epochs
+    metrics, clock, now = shared.metrics, shared.clock, shared.now
+    removed = metrics.images_removed.inc
+    removals = Removals(source, store, journal, worklist, shared.failpoints, clock, asyncio.sleep, removed)
+    switch = Switch(pool, store, store, journal, opened.threads, settings.keep_old_hours * 3600, now)
+    problem_within = opened.source.problem_within
+    surveys = Surveys(source, store, journal, epochs, switch, worklist, board, now, problem_within)
+    pipeline = _pipeline(settings, opened, shared)
+    sync = _sync(opened, shared, pipeline, removals, switch)
+    looks = Looks(source, pool, sync, surveys, switch, worklist, board, metrics, clock, display)
+    controller = Controller(
+        source=source,
+        store=store,
+        pool=pool,
+        journal=journal,
+        sync=sync,
+        looks=looks,
+        surveys=surveys,
+        removals=removals,
+        worklist=worklist,
+        board=board,
+        clock=clock,
+        epochs=epochs,
+        switch=switch,
+    )
+    woken = partial(worklist.wake, SERVICE)
+    recognition = Recognition(pool, store, epochs, opened.encoders.find, surveys.want_sweep, woken, clock)
+    pool.on_doubt = recognition.doubted
+    metrics.circuit_open.labels(SERVICE).set_function(lambda: float(not pool.present()))
+    metrics.queue_depth.set_function(lambda: len(worklist))
+    metrics.encoder_busy_ratio.set_function(pipeline.busy.ratio)
+    app = _app(settings, opened, controller, metrics)
+    recognition.on_mistaken = app[PARTS].texts.forget
+    own = {"removals": removals.run, "recognition": recognition.run}
+    return Parts(
+        settings=settings,
+        directory=opened.directory,
+        source=source,
+        store=store,
+        encoder=pool,
+        surveys=surveys,
+        looks=looks,
+        controller=controller,
+        recognition=recognition,
+        epochs=epochs,
+        metrics=metrics,
+        settled=display.settled,
+        roots={**opened.roots, **opened.source.roots, **own},
+        app=app,
+    )
+
+
+def _pipeline(settings: Settings, opened: Opened, shared: _Shared) -> Pipeline:
+    pool, parallel = opened.encoders.pool, opened.encoders.parallel
+    batches = shared.metrics.encoder_batches
+    return Pipeline(
+        source=opened.source.source,
+        encoder=pool,
+        store=opened.store,
+        journal=opened.journal,
+        epochs=shared.epochs,
+        threads=opened.threads,
+        limits=PipelineLimits(
+            fetches=settings.fetch_concurrency,
+            batches=parallel or settings.encode_concurrency,
+            max_pixels=settings.max_picture_pixels,
+            fetch_bytes=settings.fetch_bytes,
+            batch=pool.batch_size if parallel else settings.encode_batch,
+        ),
+        clock=shared.clock,
+        now=shared.now,
+        failpoints=shared.failpoints,
+        on_batch=lambda outcome: batches.labels(outcome).inc(),
+        lane=pool.lane,
+    )
+
+
+def _sync(opened: Opened, shared: _Shared, pipeline: Pipeline, removals: Removals, switch: Switch) -> Sync:
+    pool = opened.encoders.pool
+    return Sync(
+        source=opened.source.source,
+        store=opened.store,
+        encoder=pool,
+        journal=opened.journal,
+        pipeline=pipeline,
+        removals=removals,
+        worklist=shared.worklist,
+        board=shared.board,
+        metrics=shared.metrics,
+        failpoints=shared.failpoints,
+        now=shared.now,
+        epochs=shared.epochs,
+        switch=switch,
+        can_encode=pool.present,
+        display=opened.source.display,
+    )
+
+
+def _app(settings: Settings, opened: Opened, controller: Controller, metrics: Metrics) -> web.Application:
+    source, store = opened.source, opened.store
+    return create_app(
+        Ports(source.source, store, store, opened.encoders.pool, controller, source.platform),
+        limits=_limits(settings),
+        access=Access(settings.auth_token, settings.trusted_networks),
+        metrics=metrics,
+        search_image_ids=settings.search_image_ids,
+        path_prefix=settings.supervisely_server_path_prefix,
+        version=__version__,
+    )
 
 
 async def _recognise(recognition: Recognition, pool: Pool) -> None:
@@ -238,25 +243,6 @@ async def _recognise(recognition: Recognition, pool: Pool) -> None:
 def _failpoints(settings: Settings) -> Failpoints:
     wishes = (wish.partition("=") for wish in settings.failpoints.split(",") if wish)
     return Failpoints({name.strip(): action.strip() for name, _, action in wishes})
-
-
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured("STATE_DIR", f"{directory} cannot be made: {error.strerror}") from error
-    if wrong := unwritable(directory):
-        raise Misconfigured("STATE_DIR", f"{wrong} cannot be written to by user {os.getuid()}")
-
-
-def unwritable(directory: Path) -> Path | None:
-    """Return what in a directory this user may not write; files of a process that ends may go meanwhile."""
-    for place, folders, files in os.walk(directory):
-        for name in (".", *folders, *files):
-            path = Path(place, name)
-            if not os.access(path, os.W_OK) and path.exists():
-                return path
-    return None
 
 
 def _limits(settings: Settings) -> Limits:

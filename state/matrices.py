@@ -12,6 +12,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -213,7 +214,7 @@ class MatrixCache:
     async def _build(self, collection: str, within: Within) -> Matrix:
         """Stream all of `within` into a new file."""
         ids, dataset_ids, dimension = [NO_IDS], [NO_IDS], 0
-        with await self._run(self._new_file) as file:
+        with await self._new_file() as file:
             async for block_ids, block_dataset_ids, vectors in self._store.vectors(collection, within):
                 ids.append(block_ids)
                 dataset_ids.append(block_dataset_ids)
@@ -226,7 +227,7 @@ class MatrixCache:
     async def _refresh(self, collection: str, project_id: int, old: Matrix, marked: frozenset[int]) -> Matrix:
         """Ask the store for the marked ids and write the rest of the old version around them."""
         fresh = await self._read(collection, Within(project_id, ids=marked))
-        with await self._run(self._new_file) as file:
+        with await self._new_file() as file:
             return await self._run(write_next, file, old, fresh, marked)
 
     async def _read(self, collection: str, within: Within) -> Matrix:
@@ -237,8 +238,18 @@ class MatrixCache:
         ids, dataset_ids, vectors = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         return frozen(ids, dataset_ids, vectors)
 
-    def _new_file(self) -> BinaryIO:
+    def _temporary(self) -> BinaryIO:
         return tempfile.TemporaryFile(dir=self._directory)
+
+    async def _new_file(self) -> BinaryIO:
+        """Make a file; who is cancelled meanwhile leaves none open."""
+        making = asyncio.ensure_future(self._run(self._temporary))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            with suppress(Unavailable):
+                (await making).close()
+            raise
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()

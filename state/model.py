@@ -74,6 +74,21 @@ class StoredImage:
     route: str = ""
     epoch: int = 0
 
+    @classmethod
+    def of(cls, image: ImageRef, content: str, route: str, epoch: int) -> StoredImage:
+        """Return the proof of a vector that was made of `content`, the bytes `image` had then."""
+        return cls(
+            id=image.id,
+            project_id=image.project_id,
+            dataset_id=image.dataset_id,
+            name=image.name,
+            content=content,
+            path=image.path,
+            updated_at=image.updated_at,
+            route=route,
+            epoch=epoch,
+        )
+
     def tagged_as(self, image: ImageRef) -> StoredImage:
         """Return the same vector's proof under the name and place `image` has now."""
         return replace(

@@ -32,7 +32,7 @@ VENDORS: dict[str, set[str]] = {
         "daemon/encoders/clip_documents.py",
         "daemon/encoders/onnx.py",
     },
-    "typer": {"daemon/__main__.py", "daemon/*_commands.py"},
+    "typer": {"daemon/__main__.py", "daemon/command_line.py", "daemon/*_commands.py"},
     "fastembed": {"daemon/encoders/onnx.py"},
     "onnxruntime": {"daemon/encoders/onnx.py"},
     "huggingface_hub": set(),
@@ -46,7 +46,7 @@ VENDORS: dict[str, set[str]] = {
 
 UNKNOWN_TO_STATE = {"aiohttp", "pydantic", "structlog"}
 
-READERS_OF_THE_ENVIRONMENT = {"daemon/settings.py", "daemon/__main__.py"}
+READERS_OF_THE_ENVIRONMENT = {"daemon/settings.py", "daemon/command_line.py"}
 
 
 def imports_of(source: str) -> Iterator[str]:

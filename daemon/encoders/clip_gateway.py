@@ -11,15 +11,12 @@ import numpy as np
 
 from daemon.encoders.clip_documents import blobs, unit_vectors
 from daemon.encoders.clip_messages import read_answer, read_failure, request
-from daemon.encoders.clip_service import ClipService
+from daemon.encoders.clip_service import READY_SECONDS, ClipService
 from state.errors import Misconfigured, Rejected
 from state.model import Pixels, Vectors
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest request or answer; a batch of 32 pictures is 1.2 MB."""
-
-READY_SECONDS = 10.0
-"""Longest the service may take to say whether it is ready."""
 
 _Read = TypeVar("_Read")
 

@@ -8,34 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import aiohttp
 import numpy as np
 
 from daemon.encoders import jina_json
+from daemon.encoders.clip_connections import ConnectedClip, retry_after
 from daemon.encoders.clip_documents import unit_vectors
-from daemon.encoders.clip_service import ClipService, connection_problem
+from daemon.encoders.clip_service import READY_SECONDS, connection_problem
 from state.errors import Rejected, Unavailable
 from state.model import Pixels, Vectors
-
-IDLE_SECONDS = 4.0
-"""How long an unused connection is kept; the server closes it after 5, perhaps as we send."""
-
-READY_SECONDS = CONNECT_SECONDS = 10.0
-
-LONGEST_RETRY_AFTER = 3600.0
-"""Most seconds a server may ask us to wait: what asks for more is more likely wrong than away so long."""
 
 _BYTES, _BYTES_PER_DOCUMENT = 2**20, 2**18
 """Bounds of an answer: an embedding of 4,096 numbers takes 90 kB, a picture sent back 50 kB."""
 
 _Document = TypeVar("_Document")
 
+_JSON = {"Content-Type": "application/json"}
 _REFUSED_INPUT = frozenset({400, 413, 422})
 _RESET = (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError, aiohttp.ClientOSError)
 
@@ -49,28 +41,10 @@ class _Reply:
     body: bytes
 
 
-class HttpClip(ClipService):
-    """The `Encoder` port over a CLIP service at an ``http://`` or ``https://`` address.
-
-    :param connections: requests under way at once; further ones wait, within their `timeout`
-    :param now: seconds since the epoch, for a ``Retry-After`` that is a date
-    """
+class HttpClip(ConnectedClip):
+    """The `Encoder` port over a CLIP service at an ``http://`` or ``https://`` address."""
 
     schemes = ("http", "https")
-
-    def __init__(
-        self,
-        base: str,
-        token: str | None = None,
-        connections: int = 4,
-        timeout: float = 60.0,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(base, token, timeout)
-        self._headers = {"Authorization": token} if token else {}
-        self._connections = connections
-        self._now = now
-        self._session: aiohttp.ClientSession | None = None
 
     async def ready(self) -> None:
         """Return if the service could encode now.
@@ -92,10 +66,6 @@ class HttpClip(ClipService):
 
     async def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         return await self._encode(jina_json.text_request, list(texts))
-
-    async def _disconnect(self) -> None:
-        if self._session:
-            await self._session.close()
 
     async def _encode(
         self, request: Callable[[list[_Document]], bytes], documents: list[_Document]
@@ -141,23 +111,15 @@ class HttpClip(ClipService):
         url = self._address._replace(path=f"{self._address.path.rstrip('/')}/{path}").geturl()
         # A stream is sent piece by piece, where megabytes in one would hold up the loop.
         data = None if body is None else io.BytesIO(body)
-        async with self._connected().request(method, url, data=data, allow_redirects=False) as response:
+        async with self._connected().request(
+            method, url, data=data, headers=_JSON, allow_redirects=False
+        ) as response:
             received = bytearray()
             async for chunk in response.content.iter_any():
                 received += chunk
                 if len(received) > limit:
                     raise self.unavailable(f"it answers with more than {limit} bytes")
             return _Reply(response.status, response.headers, bytes(received))
-
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=IDLE_SECONDS),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-                headers={"Content-Type": "application/json", **self._headers},
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
 
     def _failure(self, reply: _Reply) -> Unavailable | Rejected:
         """Say what an error status means for the batch that was sent."""
@@ -181,14 +143,3 @@ class HttpClip(ClipService):
                 problem = str(jina_json.reason(reply.body) or "no reason given")
         wait = retry_after(reply.headers.get("Retry-After"), self._now())
         return self.unavailable(f"status {reply.status}: {problem}", wait)
-
-
-def retry_after(header: str | None, now: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, be it a number or a date (RFC 9110)."""
-    if not header:
-        return None
-    try:
-        seconds = float(header) if header.isdecimal() else parsedate_to_datetime(header).timestamp() - now
-    except (ValueError, OverflowError):
-        return None
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)

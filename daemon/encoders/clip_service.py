@@ -16,10 +16,12 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
+from daemon.encoders.soundness import SERVICE
 from state.errors import Misconfigured, Rejected, Unavailable
 from state.model import Pixels, TextEmbeddings, Vectors
 
-SERVICE = "clip"
+READY_SECONDS = 10.0
+"""Longest the service may take to say whether it is ready."""
 
 _Result = TypeVar("_Result")
 

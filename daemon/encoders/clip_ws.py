@@ -7,14 +7,13 @@ pings between two batches, and connections found dead only when they are used.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NoReturn
 
 import aiohttp
 
+from daemon.encoders.clip_connections import ConnectedClip, retry_after
 from daemon.encoders.clip_gateway import MAX_MESSAGE_BYTES, Gateway
-from daemon.encoders.clip_http import retry_after
 from daemon.encoders.clip_service import connection_problem
 from state.errors import Unavailable
 
@@ -22,31 +21,13 @@ _CLOSE_SECONDS = 1.0
 """Longest a server may take to say goodbye; what it had to say is known by then."""
 
 
-class WebsocketClip(Gateway):
-    """The `Encoder` port over a CLIP service at a ``ws://`` or ``wss://`` address, with any path prefix.
-
-    :param connections: batches under way at once; further ones wait, within their `timeout`
-    :param now: seconds since the epoch, for a ``Retry-After`` that is a date
-    """
+class WebsocketClip(ConnectedClip, Gateway):
+    """The `Encoder` port over a CLIP service at a ``ws://`` or ``wss://`` address, with any path prefix."""
 
     schemes = ("ws", "wss")
     encode_path = "/"
     ready_path = "/dry_run"
     needs = ("google.protobuf",)
-
-    def __init__(
-        self,
-        base: str,
-        token: str | None = None,
-        connections: int = 4,
-        timeout: float = 60.0,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(base, token, timeout)
-        self._headers = {"Authorization": token} if token else {}
-        self._connections = connections
-        self._now = now
-        self._session: aiohttp.ClientSession | None = None
 
     async def _call(self, path: str, message: bytes, seconds: float) -> bytes:
         """Connect, say one thing, and return what is answered."""
@@ -77,22 +58,10 @@ class WebsocketClip(Gateway):
             )
         return bytes(answer.data)
 
-    async def _disconnect(self) -> None:
-        if self._session:
-            await self._session.close()
-
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_redirect.append(self._refuse)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[trace],
-            )
-        return self._session
+    def _traces(self) -> Sequence[aiohttp.TraceConfig]:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(self._refuse)
+        return [trace]
 
     async def _refuse(self, *_: object) -> NoReturn:
         raise self.unavailable("it sends us elsewhere, where we do not follow: is CLIP_HOST right?")

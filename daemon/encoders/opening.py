@@ -11,9 +11,10 @@ import structlog
 from daemon.breaker import Breaker
 from daemon.encoders.addresses import Address, Find, Task, fixed
 from daemon.encoders.clip_http import HttpClip
+from daemon.encoders.member import Member
 from daemon.encoders.models import local_model
 from daemon.encoders.palette import PaletteEncoder
-from daemon.encoders.pool import Member, Pool
+from daemon.encoders.pool import Pool
 from daemon.encoders.soundness import SERVICE
 from daemon.settings import Settings
 from state.errors import Misconfigured, Unavailable

@@ -189,7 +189,7 @@ class FolderSource:
         whys = [
             why
             for path, why in self._looking.unknown.items()
-            if listing.path_id(listing.project_of(path + b"/")) == project_id
+            if listing.path_id(listing.project_of(path + b"/") or listing.DEFAULT_PROJECT) == project_id
         ]
         return f"{whys[0]} (and {len(whys) - 1} more)" if len(whys) > 1 else next(iter(whys), None)
 

@@ -13,10 +13,9 @@ from typing import TypeVar
 
 from daemon import logs
 from daemon.encoders.addresses import Address, Task, address_of
+from daemon.encoders.soundness import SERVICE
 from daemon.platform.client import Client
 from state.errors import Denied, Misconfigured, Rejected, Unavailable, UnknownCaller
-
-SERVICE = "clip"
 
 SLUG = "supervisely-ecosystem/deploy-clip-as-service"
 """The app's name on the platform."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -24,13 +23,13 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from state.errors import Inconsistent, Occupied, Rejected, Unavailable
+from state.errors import Inconsistent, Occupied, Unavailable
 from state.model import Embedding, EncoderRecord, Hit, StoredImage, Vectors, Within
 from state.stores.edge_catalogue import Catalogue
 from state.stores.edge_process import SERVICE, EdgeProcess
 from state.stores.edge_wire import chunks, parts, scope, scopes
 from state.stores.lock import acquire
-from state.stores.validation import check_queries, check_texts, check_unused, stack
+from state.stores.validation import check_encoder, check_queries, check_texts, check_unused, stack
 
 POINTS_PER_WRITE = 128
 """A search may have to wait for one such message, about 10 ms."""
@@ -118,13 +117,7 @@ class EdgeStore:
         :raises Rejected: when the id cannot be part of a file's name
         :raises Inconsistent: when the id is taken by an encoder of another dimension
         """
-        if not re.fullmatch(r"[\w.-]{1,100}", record.id):
-            raise Rejected(f"{record.id!r} is no name for an encoder")
-        known = self._catalogue.encoders.get(record.id, record)
-        if known.dimension != record.dimension:
-            raise Inconsistent(
-                f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}"
-            )
+        check_encoder(record, self._catalogue.encoders.get(record.id))
         if record.id not in self._catalogue.encoders:
             await self._check_space()
             await self._drop_shard(record.id)  # a crash may have left one of a forgotten encoder

@@ -152,7 +152,8 @@ def _receive(connection: socket.socket) -> bytes | None:
 
 def _exec(places: Places) -> NoReturn:
     """Become another process of the same connection, locks and ignored signals: no memory is left behind."""
-    os.execv(sys.executable, [sys.executable, "-m", "state.stores.edge_child", orjson.dumps(places).decode()])  # noqa: S606
+    arguments = ["-m", "state.stores.edge_child", orjson.dumps(places).decode()]
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 (our own interpreter and module)
 
 
 if __name__ == "__main__":

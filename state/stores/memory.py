@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from state.errors import Inconsistent
 from state.model import Embedding, EncoderRecord, Hit, StoredImage, Vectors, Within
-from state.stores.validation import check_queries, check_texts, check_unused, stack
+from state.stores.validation import check_encoder, check_queries, check_texts, check_unused, stack
 
 
 class MemoryStore:
@@ -35,13 +35,11 @@ class MemoryStore:
     async def add_encoder(self, record: EncoderRecord) -> None:
         """Put an encoder into the catalogue; the first record of an id stays.
 
+        :raises Rejected: when the id cannot be part of a name
         :raises Inconsistent: when the id is taken by an encoder of another dimension
         """
-        known = self._encoders.setdefault(record.id, record)
-        if known.dimension != record.dimension:
-            raise Inconsistent(
-                f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}"
-            )
+        check_encoder(record, self._encoders.get(record.id))
+        self._encoders.setdefault(record.id, record)
         self._points.setdefault(record.id, {})
 
     async def forget_encoder(self, encoder_id: str) -> None:

@@ -6,14 +6,13 @@ The collection of encoder X is ``<prefix>_X``, the catalogue ``<prefix>_catalogu
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
 from qdrant_client import models
 
-from state.errors import Inconsistent, Misconfigured, Rejected, Unavailable
+from state.errors import Inconsistent, Misconfigured, Unavailable
 from state.model import Embedding, EncoderRecord, Hit, StoredImage, Vectors, Within
 from state.stores.qdrant_catalogue import Catalogue
 from state.stores.qdrant_collections import Layout, begin_indexing, drop, ensure_points, exists, indexes
@@ -35,7 +34,7 @@ from state.stores.qdrant_points import (
 from state.stores.qdrant_reading import Blocks, Reading
 from state.stores.qdrant_search import Search
 from state.stores.together import together
-from state.stores.validation import check_queries, check_texts, check_unused, stack
+from state.stores.validation import check_encoder, check_queries, check_texts, check_unused, stack
 
 POINTS_PER_WRITE = 64
 """As JSON 0.7 MB of 512 dimensions, and some 6 ms to make."""
@@ -136,13 +135,7 @@ class QdrantStore:
         :raises Inconsistent: when the id is taken by an encoder of another dimension
         :raises Misconfigured: when a collection of that name is not ours
         """
-        if not re.fullmatch(r"[\w.-]{1,100}", record.id):
-            raise Rejected(f"{record.id!r} is no name for an encoder")
-        known = self._catalogue.encoders.get(record.id, record)
-        if known.dimension != record.dimension:
-            raise Inconsistent(
-                f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}"
-            )
+        check_encoder(record, self._catalogue.encoders.get(record.id))
         if record.id not in self._catalogue.encoders:
             await self._ensure(record, known=False)
             await self._catalogue.add(record)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from state.errors import Inconsistent, Rejected
-from state.model import Embedding, StoredImage, Vectors
+from state.model import Embedding, EncoderRecord, StoredImage, Vectors
 
 NORM_TOLERANCE = 1e-3
 
@@ -30,6 +31,18 @@ def stack(points: Sequence[Embedding], dimension: int) -> Vectors:
     if wrong.size:
         raise Rejected(f"image {points[wrong[0]].image.id}: its vector is not finite and of unit length")
     return matrix
+
+
+def check_encoder(record: EncoderRecord, known: EncoderRecord | None) -> None:
+    """Make sure that an encoder can be in a catalogue, whose record of that id is `known`.
+
+    :raises Rejected: when the id cannot be part of a collection's or a file's name
+    :raises Inconsistent: when the id is taken by an encoder of another dimension
+    """
+    if not re.fullmatch(r"[\w.-]{1,100}", record.id):
+        raise Rejected(f"{record.id!r} is no name for an encoder")
+    if known is not None and known.dimension != record.dimension:
+        raise Inconsistent(f"encoder {record.id} has {known.dimension} dimensions, not {record.dimension}")
 
 
 def check_texts(images: Iterable[StoredImage]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,16 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import typer
 from adoption_world import Model, World
 from qdrant_emulator import QdrantEmulator
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from daemon.__main__ import _failures
-from daemon.settings import Settings
-from daemon.transfer_commands import transfer_commands
-from state.errors import Occupied
+from daemon import transfer_commands, wiring
+from daemon.adopting import _only
+from state.errors import Occupied, Rejected
+from state.model import Project
 from state.stores.qdrant_incumbent import QdrantIncumbent
 
 IDS = range(1, 41)
@@ -42,19 +41,14 @@ class Command:
     def __call__(self, *words: str) -> Result:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        settings = Settings(images_dir=self.directory, qdrant_host=f"http://127.0.0.1:{port}")
-
-        def carry_out(
-            images_dir: Path | None,
-            work: Callable[[Any], Coroutine[Any, Any, int | None]],
-            quiet: bool = False,
-        ) -> None:
-            with _failures():
-                raise typer.Exit(asyncio.run(work(settings)) or 0)
-
-        app = typer.Typer()
-        app.add_typer(transfer_commands(Console(width=200), carry_out, lambda _: self._place(port)))
-        return CliRunner().invoke(app, ["adopt", *words])
+        told = {
+            "IMAGES_DIR": str(self.directory),
+            "QDRANT_HOST": f"http://127.0.0.1:{port}",
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(wiring, "wired", lambda _: self._place(port))
+            patch.setattr(transfer_commands, "out", Console(width=200))
+            return CliRunner().invoke(transfer_commands.app, ["adopt", *words], env=told)
 
     @asynccontextmanager
     async def _place(self, port: int) -> AsyncIterator[Any]:
@@ -95,6 +89,18 @@ def test_it_reports_in_a_table_what_it_adopted(adopt: Command) -> None:
     assert "seven (7)" in done.output
     assert "20, at 0.99" in done.output or "20, at 1.00" in done.output
     assert adopt.stored.keys() == set(IDS)
+
+
+def test_a_project_goes_by_its_name_too(adopt: Command) -> None:
+    done = adopt("--json", "--project", "seven")
+    assert [report["project_id"] for report in json.loads(done.stdout)] == [7]
+
+
+def test_of_two_projects_of_one_name_none_is_guessed() -> None:
+    followed = [Project(7, "seven"), Project(8, "seven"), Project(9, "7")]
+    with pytest.raises(Rejected, match=r"2 projects are called seven.* 7, 8"):
+        _only("seven", followed)
+    assert _only("7", followed).id == 7
 
 
 def test_it_reports_as_json_and_nothing_else(adopt: Command) -> None:

@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestServer
 from clip_emulator import ClipEmulator, Fault
 
 from daemon.encoders.canary import pictures
-from daemon.encoders.clip_http import LONGEST_RETRY_AFTER, HttpClip, retry_after
+from daemon.encoders.clip_connections import LONGEST_RETRY_AFTER, retry_after
+from daemon.encoders.clip_http import HttpClip
 from state.errors import Rejected, Unavailable
 
 AWAY = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clip_emulator import ClipEmulator, Model
 
-from daemon.encoders import canary, clip_http, jina_json
+from daemon.encoders import canary, clip_connections, clip_http, jina_json
 from daemon.encoders.clip_documents import blobs
 from daemon.encoders.clip_http import HttpClip
 from state.errors import Misconfigured, Rejected, Unavailable
@@ -95,8 +95,8 @@ async def test_pictures_are_written_and_answers_read_off_the_loop(
 async def test_an_idle_connection_is_dropped_before_the_server_does(
     clip: ClipEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert clip_http.IDLE_SECONDS < 5
-    monkeypatch.setattr(clip_http, "IDLE_SECONDS", 0.3)
+    assert clip_connections.IDLE_SECONDS < 5
+    monkeypatch.setattr(clip_connections, "IDLE_SECONDS", 0.3)
     encoder = HttpClip(clip.url)
     await encoder.encode_texts(["a dog"])
     await encoder.encode_texts(["a dog"])

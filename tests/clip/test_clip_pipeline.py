@@ -20,7 +20,8 @@ from recognising import recognise
 
 from daemon.breaker import Breaker
 from daemon.encoders.clip_http import HttpClip
-from daemon.encoders.pool import Member, Pool
+from daemon.encoders.member import Member
+from daemon.encoders.pool import Pool
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
 from daemon.outcome import Outcome
@@ -71,7 +72,8 @@ class Run:
         self._encoder = encoder
         breaker = Breaker("clip", time.monotonic, lambda longest: longest)
         self._member = Member(encoder.name, encoder, breaker)
-        self._pool = Pool("clip", PICTURES, 224, [self._member])
+        # Nobody looks at the canaries of a member in doubt here, so there is nothing to wait for.
+        self._pool = Pool("clip", PICTURES, 224, [self._member], patience=0.05)
 
     async def recognise(self) -> None:
         self.collection = await recognise(self._encoder, self.store)

@@ -28,10 +28,6 @@ class Model:
         self.seed = seed
         self.dimension = dimension
 
-    def of_blob(self, blob: bytes) -> Floats:
-        """The vector of an encoded picture; ``OSError`` when it cannot be decoded."""
-        return self.of_picture(decoded(blob))
-
     def of_picture(self, pixels: Pixels) -> Floats:
         thumbnail = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX)
         features = np.append(np.asarray(thumbnail, np.float32).ravel() / 127.5 - 1, np.float32(1))

@@ -15,7 +15,7 @@ from dockerfile import ROOT
 from folder_daemon import Running, paint
 from qdrant_edge import EdgeShard, Point, UpdateOperation
 
-from daemon.wiring import prefix
+from daemon.directory import prefix
 from state import journal
 from state.model import StoredImage
 from state.stores import edge_catalogue, edge_shard, edge_wire, qdrant_points

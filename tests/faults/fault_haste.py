@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
+import daemon.encoders.member
 import daemon.encoders.opening
-import daemon.encoders.pool
 import daemon.looks
 import daemon.platform.client
 import daemon.platform.flags
@@ -42,7 +42,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch, source_patience: float) -> None:
         (daemon.removals, "SECOND_LOOK", 0.2),
         (daemon.removals, "PATIENCE", 0.3),
         (daemon.removals, "RETRY", 0.2),
-        (daemon.encoders.pool, "PAUSES", (0.02, 0.04)),
+        (daemon.encoders.member, "PAUSES", (0.02, 0.04)),
         (daemon.encoders.opening, "Breaker", partial(Breaker, longest=0.5)),
         (daemon.breaker, "SHORTEST_PAUSE", 0.1),
         (daemon.presence, "LONGEST_REST", 0.5),

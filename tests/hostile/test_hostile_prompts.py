@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bait import Bait
 from clip_emulator import ClipEmulator
 from folder_daemon import Running, paint
 
 PROJECT = "pets"
-
-
-class Bait:
-    """An address that counts who comes."""
-
-    came = 0
-
-    async def __aenter__(self) -> Bait:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/red.png"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    def _connected(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.came += 1
-        writer.close()
 
 
 @pytest.fixture
@@ -63,8 +44,9 @@ def baited(place: str) -> list[dict[str, Any]]:
 
 
 async def test_what_looks_like_an_address_is_not_fetched(daemon: Running, bait: Bait) -> None:
-    bare = bait.url.removeprefix("http:")
-    for place in (bait.url, bare, bare.strip("/"), f"url({bait.url})", f"data:image/png;{bait.url}"):
+    bare = f"{bait.address}/red.png"
+    url = f"http://{bare}"
+    for place in (url, f"//{bare}", bare, f"url({url})", f"data:image/png;{url}"):
         for body in baited(place):
             status, _ = await daemon.post("/search", **body)
             assert status in (200, 400, 404, 422)

@@ -7,8 +7,14 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from http_fakes import FakeEncoder, FakeMatrices, FakePlatform, FakeSource, FakeSyncs, filled_store
 from http_world import Client, Opener, World
+from still_clock import Clock
 
 from handlers.app import create_app
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 import pytest
 from http_fakes import CATS
 from http_world import Client, Opener, World
+from still_clock import Clock
 
 from handlers.auth import Access
 from handlers.parts import Limits
@@ -22,21 +23,6 @@ ASK = {"project_id": CATS}
 FEW = Limits(requests_per_second=1, burst_seconds=3)
 GUESSES = 4
 SUSPICIOUS = Limits(guesses_at_once=GUESSES, guesses_per_second=0.5, repeats_at_once=2, repeats_per_second=1)
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 async def asks(client: Client, token: str | None, times: int = 1, path: str = "/task_status") -> list[int]:

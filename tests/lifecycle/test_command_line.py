@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from live_daemon import LiveDaemon
@@ -11,6 +12,7 @@ from painted import COLOURS, break_some, fill, painted
 from typer.testing import CliRunner
 
 from daemon.__main__ import app
+from handlers.selection import Method
 
 COMMANDS = (
     "run",
@@ -80,6 +82,11 @@ def test_every_command_explains_itself(command: str) -> None:
     assert shown.exit_code == 0
     assert "Usage:" in shown.output
     assert len(shown.output.splitlines()) > 5
+
+
+def test_every_method_is_named_where_one_is_chosen() -> None:
+    shown = CliRunner().invoke(app, ["diverse", "--help"], env={"COLUMNS": "200"}).output
+    assert [method for method in get_args(Method) if method not in shown] == []
 
 
 def test_without_a_daemon_commands_open_the_state_themselves(stopped: LiveDaemon) -> None:

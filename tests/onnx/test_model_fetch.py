@@ -1,22 +1,19 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import typer
 from onnx_hub import COMMIT, TinyHub
-from rich.console import Console
 from typer.testing import CliRunner
 
+from daemon import model_commands
+from daemon.command_line import MISCONFIGURED
 from daemon.encoders import fetch as fetching
 from daemon.encoders import models
 from daemon.encoders.fetch import fetch
 from daemon.encoders.onnx import OnnxEncoder
-from daemon.model_commands import model_commands
-from state.errors import EmbedsyncError, Inconsistent, Misconfigured, Occupied, Unavailable
+from state.errors import Inconsistent, Misconfigured, Occupied, Unavailable
 from state.stores.lock import acquire
 
 VISION = "vision/model.onnx"
@@ -215,19 +212,10 @@ async def test_progress_is_counted_in_bytes_up_to_the_end(hub: TinyHub, hub_url:
     assert seen[-1] == (total, total)
 
 
-@contextmanager
-def failures() -> Iterator[None]:
-    try:
-        yield
-    except EmbedsyncError as problem:
-        typer.echo(problem)
-        raise typer.Exit(1) from problem
-
-
 async def command(*words: str, state_dir: Path) -> tuple[int, str]:
     """Run it in a thread, for the hub is served by this loop."""
-    app = model_commands(Console(width=200), failures)
-    result = await asyncio.to_thread(CliRunner().invoke, app, words, env={"STATE_DIR": str(state_dir)})
+    told = {"STATE_DIR": str(state_dir)}
+    result = await asyncio.to_thread(CliRunner().invoke, model_commands.app, words, env=told)
     return result.exit_code, result.output
 
 
@@ -247,7 +235,7 @@ async def test_the_command_fetches_elsewhere_without_the_extra(
 ) -> None:
     monkeypatch.setattr(models, "find_spec", lambda name: None)
     code, output = await command("fetch", "--from", hub_url, state_dir=tmp_path)
-    assert (code, "requirements/all.lock" in output) == (1, True)
+    assert (code, "requirements/all.lock" in output) == (MISCONFIGURED, True)
     code, output = await command(
         "fetch", "--from", hub_url, "--directory", str(tmp_path / "usb"), state_dir=tmp_path
     )

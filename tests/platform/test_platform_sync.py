@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -106,18 +105,28 @@ async def test_an_image_that_moves_to_another_project_finds_its_vector(
     assert running.encoded == before
 
 
-@pytest.mark.parametrize("kind", ["early_end", "empty"])
-async def test_a_listing_that_is_not_whole_removes_nothing(
-    running: Running, world: World, first: int, kind: str
-) -> None:
-    running.emulator.faults.add(Fault("images.list", kind, times=2))
+async def test_a_listing_that_ends_early_removes_nothing(running: Running, world: World, first: int) -> None:
+    running.emulator.faults.add(Fault("images.list", "early_end", times=2))
     listings = running.emulator.counters.calls["images.list"]
     running.parts.surveys.want_sweep()
     await running.until(lambda: running.emulator.counters.calls["images.list"] >= listings + 2)
-    await asyncio.sleep(0.5)
-    assert (await running.stored(first), running.removed) == (20, 0)
+    await running.parts.looks.idle()
     (status,) = await running.parts.controller.status(first)
-    assert status.held_removals == (20 if kind == "empty" else 0)
+    assert (await running.stored(first), running.removed, status.held_removals) == (20, 0, 0)
+
+
+async def test_an_empty_listing_removes_nothing_and_has_all_of_it_held(
+    running: Running, world: World, first: int
+) -> None:
+    running.emulator.faults.add(Fault("images.list", "empty", times=2))
+    running.parts.surveys.want_sweep()
+
+    async def held() -> bool:
+        (status,) = await running.parts.controller.status(first)
+        return status.held_removals == 20
+
+    await running.until(held)
+    assert (await running.stored(first), running.removed) == (20, 0)
 
 
 async def test_a_listing_that_never_adds_up_is_told_in_the_status(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from folder_daemon import Running, paint
 from qdrant_emulator import QdrantEmulator
+from structlog.testing import capture_logs
 
 from daemon.stores import _instance
 from state.errors import Misconfigured, Occupied, Unavailable
@@ -43,12 +44,17 @@ async def test_while_the_server_is_away_requests_say_so_and_then_all_goes_on(
 ) -> None:
     await running.start(qdrant_host=emulator.url, qdrant_call_seconds=2.0)
     await running.settled()
-    await emulator.away()
-    paint(running.pictures / "cats", range(100, 110))
-    status, answer = await running.post("/search", project_id="cats", prompt="bright")
-    assert (status, "qdrant" in answer["message"]) == (503, True)
-    assert (await running.get("/health"))["checks"]["qdrant"].startswith("unhealthy")
-    await asyncio.sleep(1)
+
+    async def waits() -> bool:
+        return any(one["event"] == "project.waits" and "qdrant" in one["problem"] for one in logs)
+
+    with capture_logs() as logs:
+        await emulator.away()
+        paint(running.pictures / "cats", range(100, 110))
+        status, answer = await running.post("/search", project_id="cats", prompt="bright")
+        assert (status, "qdrant" in answer["message"]) == (503, True)
+        assert (await running.get("/health"))["checks"]["qdrant"].startswith("unhealthy")
+        await running.until(waits)
     await emulator.back()
 
     async def all_of_it() -> bool:

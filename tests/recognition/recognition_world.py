@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from daemon.breaker import Breaker
-from daemon.encoders.pool import Member, Pool
+from daemon.encoders.member import Member
+from daemon.encoders.pool import Pool
 from daemon.epochs import Epochs
 from daemon.recognition import Recognition
 from state.errors import Rejected, Unavailable
@@ -109,7 +110,7 @@ class World:
             lambda: self.events.append("returned"),
             lambda: self.now,
         )
-        self.recognition.on_doubted = lambda: self.events.append("doubted")
+        self.recognition.on_mistaken = lambda: self.events.append("doubted")
 
     def member(self, name: str, server: Server, for_texts_only: bool = False) -> Member:
         breaker = Breaker("clip", lambda: self.now, lambda longest: longest)

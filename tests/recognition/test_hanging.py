@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from recognition_world import AWAY, Server, World, picture
 
-from daemon import recognition
+from daemon.encoders import pool
 from daemon.recognition import BUSY_CHECK_SECONDS, CHECK_SECONDS
 from state.errors import Unavailable
+from state.model import TextEmbeddings
 
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognition, "HURRY_SECONDS", 0.05)
-    monkeypatch.setattr(recognition, "LAST_SECONDS", 0.1)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 async def hanging(world: World) -> None:
@@ -86,6 +84,34 @@ async def test_what_one_made_that_hangs_and_turns_out_to_be_another_is_withdrawn
     assert world.pool.at_work() == [world.members[0]]
 
 
+async def test_texts_leave_one_that_hangs_for_another_and_the_next_do_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "TEXT_SECONDS", 0.1)
+    world = World(Server(), Server())
+    await world.round()
+    world.servers[0].gate.clear()
+    async with asyncio.timeout(1):
+        await world.pool.encode_texts(["a dog"])
+    assert world.pool.at_work() == [world.members[1]]
+
+
+async def test_a_batch_is_not_tried_again_at_one_whose_canaries_were_not_had_meanwhile() -> None:
+    world = World(Server(), Server())
+    await world.round()
+    server = world.servers[0]
+    server.gate.clear()
+    world.members[1].under_way = 1  # so the first one gets the picture
+    before = server.batches
+    batch = asyncio.create_task(world.pool.encode_images([picture(1)]))
+    await asyncio.sleep(0)
+    world.members[0].leave_out(AWAY)
+    server.problem = AWAY
+    server.gate.set()
+    await batch
+    assert server.batches == before + 1
+
+
 async def test_another_takes_over_while_one_that_is_no_use_hangs() -> None:
     world = World(Server(), Server(3))
     await world.round()
@@ -149,4 +175,33 @@ async def test_an_end_does_not_wait_for_one_that_hangs() -> None:
     async with asyncio.timeout(1):
         await world.recognition.finish()
     assert await world.confirmed() < made
+    assert world.members[0].owes
+
+
+async def test_an_end_does_not_wait_for_a_newcomer_that_hangs_once_it_is_to_take_over() -> None:
+    world = World(Server())
+    await world.round()
+    await world.write(1)
+    server = world.servers[0]
+    server.seed = 2
+    encode_texts = server.encode_texts
+
+    async def for_the_last_time(texts: Sequence[str]) -> TextEmbeddings:
+        vectors = await encode_texts(texts)
+        server.gate.clear()
+        return vectors
+
+    server.encode_texts = for_the_last_time
+    async with asyncio.timeout(4):
+        await world.recognition.finish()
+    assert not server.gate.is_set()
+
+
+async def test_an_end_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(Server())
+    await world.round()
+    await world.write(1)
+    monkeypatch.setattr(world.store, "next_epoch", asyncio.Event().wait)
+    async with asyncio.timeout(4):
+        await world.recognition.finish()
     assert world.members[0].owes

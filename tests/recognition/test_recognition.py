@@ -297,7 +297,7 @@ async def test_rounds_go_on_by_themselves() -> None:
     await asyncio.sleep(0.01)
     world.servers[0].problem = None
     world.now += 31
-    world.recognition.left_out()
+    world.recognition.doubted()
     for _ in range(500):
         await asyncio.sleep(0.01)
         if world.pool.at_work():

@@ -173,6 +173,21 @@ async def test_members_that_are_gone_leave_nothing_behind() -> None:
     assert max(map(len, kept)) <= 1
 
 
+@pytest.mark.usefixtures("hasty")
+async def test_one_that_left_and_hangs_when_it_is_asked_once_more_is_closed_at_the_end() -> None:
+    world = World(Server(), Server())
+    await world.round()
+    world.members[0].under_way = 10
+    await world.write(1)
+    world.servers[1].gate.clear()
+    world.found = world.members[:1]
+    world.members[0].problem = "away"
+    await world.round()
+    assert not world.servers[1].closed
+    await world.recognition.finish()
+    assert world.servers[1].closed
+
+
 async def test_one_that_hangs_at_the_start_does_not_hold_up_the_others() -> None:
     first = World(Server())
     await first.round()

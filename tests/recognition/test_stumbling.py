@@ -14,7 +14,8 @@ from recognition_world import AWAY, Server, World, picture, project
 
 from daemon.breaker import Breaker
 from daemon.encoders.clip_http import HttpClip
-from daemon.encoders.pool import Member, Pool
+from daemon.encoders.member import Member
+from daemon.encoders.pool import Pool
 from daemon.epochs import Epochs
 from daemon.recognition import Recognition
 from state.errors import Unavailable
@@ -24,7 +25,7 @@ from state.stores.memory import MemoryStore
 @asynccontextmanager
 async def watched(pool: Pool, recognition: Recognition) -> AsyncIterator[None]:
     """Have recognition go on by itself, as in the daemon."""
-    pool.on_left_out = recognition.left_out
+    pool.on_doubt = recognition.doubted
     running = asyncio.create_task(recognition.run())
     try:
         yield
@@ -137,7 +138,7 @@ async def test_an_answer_that_was_under_way_at_a_failure_counts_if_the_canaries_
     world.members[0].doubt(AWAY, texts=True)
     gate.set()
     async with watched(world.pool, world.recognition):
-        world.recognition.left_out()
+        world.recognition.doubted()
         await asyncio.wait([late])
     assert (late.exception() is None) == (seed == 1)
     assert await world.stored() == ([1] if seed == 1 else [])

@@ -19,7 +19,8 @@ from sync_time import InlineExecutor
 from daemon.board import Board
 from daemon.breaker import Breaker
 from daemon.controller import Controller
-from daemon.encoders.pool import Member, Pool
+from daemon.encoders.member import Member
+from daemon.encoders.pool import Pool
 from daemon.epochs import Epochs
 from daemon.failpoints import Failpoints
 from daemon.looks import Looks
@@ -83,8 +84,20 @@ class Daemon:
         pool.work_as(world.collection, DIMENSION)
         self.switch = Switch(encoder, store, world, journal, InlineExecutor(), KEEP_SECONDS, world.now)
         self.sync = Sync(
-            *(source, store, encoder, journal, self.pipeline, self.removals, self.worklist, board),
-            *(self.metrics, failpoints, world.now, self.epochs, self.switch, world.can_encode),
+            source=source,
+            store=store,
+            encoder=encoder,
+            journal=journal,
+            pipeline=self.pipeline,
+            removals=self.removals,
+            worklist=self.worklist,
+            board=board,
+            metrics=self.metrics,
+            failpoints=failpoints,
+            now=world.now,
+            epochs=self.epochs,
+            switch=self.switch,
+            can_encode=world.can_encode,
         )
         self.surveys = Surveys(
             source, store, journal, self.epochs, self.switch, self.worklist, board, world.now
@@ -94,8 +107,19 @@ class Daemon:
             *(self.worklist, board, self.metrics, loop.time),
         )
         self.controller = Controller(
-            *(source, store, pool, journal, self.sync, looks, self.surveys, self.removals),
-            *(self.worklist, board, loop.time, self.epochs, self.switch),
+            source=source,
+            store=store,
+            pool=pool,
+            journal=journal,
+            sync=self.sync,
+            looks=looks,
+            surveys=self.surveys,
+            removals=self.removals,
+            worklist=self.worklist,
+            board=board,
+            clock=loop.time,
+            epochs=self.epochs,
+            switch=self.switch,
         )
         eternal: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self.surveys.follow,

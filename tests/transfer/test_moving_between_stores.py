@@ -20,7 +20,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "backup.md"
 SMALL = 4 * ENCODER.dimension * 25
 """Bytes of a shard of 25 vectors."""
 
-KINDS = ("memory", "embedded", "server", "server by gRPC")
+BY_GRPC = pytest.param("server by gRPC", marks=pytest.mark.nightly)
+KINDS = ("memory", "embedded", "server", BY_GRPC)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +64,7 @@ def answers(hits: list[list[Hit]]) -> list[list[tuple[int, float]]]:
     return [[(hit.image.id, hit.score) for hit in row] for row in hits]
 
 
-@pytest.mark.parametrize("by", ["server", "server by gRPC"])
+@pytest.mark.parametrize("by", ["server", BY_GRPC])
 async def test_from_embedded_to_a_server_and_back_every_search_answers_the_same(
     open_store: Opener, tmp_path: Path, by: str
 ) -> None:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from qdrant_emulator import QdrantEmulator
-from rich.console import Console
 from transfer_stores import ENCODER, fill, points
 from typer.testing import CliRunner, Result
 
-from daemon.__main__ import _failures
+from daemon import transfer_commands
 from daemon.alone import running, store_alone
 from daemon.service import synchronising
 from daemon.settings import Settings
+from daemon.sources import project_number
 from daemon.transfer.exporting import export_points
-from daemon.transfer_commands import transfer_commands
 from daemon.wiring import wired
 from state.errors import Occupied, Rejected, Unavailable
 from state.model import Hit, Within
@@ -45,16 +42,12 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def run(settings: Settings) -> Callable[..., Result]:
     """Run one of the commands."""
-
-    def carry_out(
-        images_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any, int | None]], quiet: bool = False
-    ) -> None:
-        with _failures():
-            raise typer.Exit(asyncio.run(work(settings)) or 0)
-
-    app = typer.Typer()
-    app.add_typer(transfer_commands(Console(width=200), carry_out, wired))
-    return lambda *words: CliRunner().invoke(app, words)
+    told = {
+        "IMAGES_DIR": str(settings.images_dir),
+        "STATE_DIR": str(settings.state_dir),
+        "ENCODER": "palette",
+    }
+    return lambda *words: CliRunner().invoke(transfer_commands.app, words, env=told)
 
 
 async def synced(settings: Settings) -> tuple[float, list[list[Hit]]]:
@@ -92,6 +85,30 @@ def test_a_state_that_was_lost_comes_back_at_no_encoding_and_answers_as_before(
     ]
     again = run("import", directory)
     assert f"0 written, {PICTURES} there already" in again.output
+
+
+def test_a_project_goes_by_its_name_too(
+    settings: Settings, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    asyncio.run(synced(settings))
+    assert settings.images_dir
+    number = project_number(settings, "trip")
+    for project in ("trip", str(number)):
+        exported = run("export", str(tmp_path / project), "--project", project)
+        assert exported.exit_code == 0, exported.output
+        imported = run("import", str(tmp_path / project), "--project", project)
+        assert f"{PICTURES} there already" in imported.output
+    refused = run("export", str(tmp_path / "backup"), "--project", "journey")
+    assert (refused.exit_code, "there is no project journey" in refused.output) == (1, True)
+    (settings.images_dir / "2024").mkdir()
+    assert project_number(settings, "2024") not in (number, 2024)
+
+
+def test_on_the_platform_a_name_may_be_that_of_many_projects() -> None:
+    platform = Settings(source="supervisely", server_address="http://platform", api_token="token")
+    assert project_number(platform, "7") == 7
+    with pytest.raises(Rejected, match="number"):
+        project_number(platform, "trip")
 
 
 def test_what_cannot_be_done_is_said_in_a_line(run: Callable[..., Result], tmp_path: Path) -> None:

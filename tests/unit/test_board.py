@@ -1,28 +1,14 @@
 """What people are told about each project."""
 
-from collections.abc import Callable
-
 import pytest
+from still_clock import Clock
 
 from daemon.board import Board
 from state.model import Progress, TaskStatus
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def board(clock: Callable[[], float]) -> Board:
+def board(clock: Clock) -> Board:
     return Board(clock)
 
 

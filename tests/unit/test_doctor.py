@@ -23,11 +23,12 @@ from platform_emulator.fixtures import emulator, sly, world
 from rich.console import Console
 
 from daemon import doctor, visits
+from daemon.directory import prefix, state_directory
 from daemon.doctor import examine
 from daemon.finding import Finding, Verdict, as_json, as_table, well
 from daemon.service import ADDRESS_FILE, listening
 from daemon.settings import Settings
-from daemon.wiring import prefix, state_directory, wired
+from daemon.wiring import wired
 from state.errors import Misconfigured
 from state.stores.edge_catalogue import SCHEMA, Catalogue
 

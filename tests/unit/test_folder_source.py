@@ -296,6 +296,37 @@ async def test_a_folder_that_may_not_be_read_keeps_what_is_listed_and_delays_no_
     assert world.source.problem(project.id) is None
 
 
+async def test_a_link_into_a_folder_that_may_not_be_read_is_unknown_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("p/d/a.jpg", "p/f/b.jpg"):
+        world.write(name)
+    link = world.root / "p/f/link.jpg"
+    link.symlink_to("../d/a.jpg")
+    assert set(await world.listed()) == {"p/d/a.jpg", "p/f/b.jpg", "p/f/link.jpg"}
+    Locked(world, "p/d", monkeypatch)
+    monkeypatch.setattr(os, "stat", fail_for(os.fsencode(link), os.stat, errno.EACCES))
+    (world.root / "p/f/b.jpg").unlink()
+    world.write("p/f/new.jpg")
+    assert set(await world.listed()) == {"p/d/a.jpg", "p/f/new.jpg", "p/f/link.jpg"}
+
+
+async def test_that_the_root_s_own_files_cannot_be_looked_at_is_said_each_time_it_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.write("loose.jpg")
+    default = await world.project("default")
+    before = await world.images(default.id)
+    with capture_logs() as logs:
+        for _ in range(2):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "lstat", fail_for(os.fsencode(path), os.lstat, errno.EIO))
+                with pytest.raises(Unavailable):
+                    await world.images(default.id)
+            assert await world.images(default.id) == before
+    assert [event["event"] for event in logs] == ["folder.unknown"] * 2
+
+
 async def test_news_of_a_folder_that_may_not_be_read_ends_no_watch_and_forgets_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

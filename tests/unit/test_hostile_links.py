@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from bait import Bait
 
 from daemon.platform.pictures import Pictures
 from state.errors import Inconsistent, Rejected
 from state.model import ImageRef
 
-ELSEWHERE = "127.0.0.2"
-
 
 async def _none(_: int) -> None:
     return
-
-
-class Listener:
-    """Listens on another address and counts who comes."""
-
-    def __init__(self) -> None:
-        self.came = 0
-
-    async def open(self) -> int:
-        self._server = await asyncio.start_server(self._connected, ELSEWHERE, 0)
-        return int(self._server.sockets[0].getsockname()[1])
-
-    async def close(self) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    def _connected(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.came += 1
-        writer.close()
 
 
 @pytest.fixture
@@ -48,11 +27,9 @@ async def pictures() -> AsyncIterator[Pictures]:
 
 
 @pytest.fixture
-async def elsewhere() -> AsyncIterator[Listener]:
-    listener = Listener()
-    listener.port = await listener.open()
-    yield listener
-    await listener.close()
+async def elsewhere() -> AsyncIterator[Bait]:
+    async with Bait("127.0.0.2") as bait:
+        yield bait
 
 
 OUT = (
@@ -71,9 +48,9 @@ OUT = (
 
 @pytest.mark.parametrize("link", OUT)
 async def test_a_link_leads_to_no_host_that_is_not_allowed(
-    pictures: Pictures, elsewhere: Listener, link: str
+    pictures: Pictures, elsewhere: Bait, link: str
 ) -> None:
-    image = ImageRef(1, 1, 1, "a.jpg", None, link.format(f"{ELSEWHERE}:{elsewhere.port}"))
+    image = ImageRef(1, 1, 1, "a.jpg", None, link.format(elsewhere.address))
     with pytest.raises((Rejected, Inconsistent)):
         await pictures.fetch(image, _none)
     assert elsewhere.came == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.notify import Notifier
+from daemon.notify import BEAT_LIMIT, NOBODY, Notifier, Supervisor, supervisor_in
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -52,3 +52,19 @@ def test_a_supervisor_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None
         notifier = Notifier(str(tmp_path / "notify"))
         for _ in range(2000):
             notifier.alive("idle")
+
+
+@pytest.mark.parametrize(
+    ("environment", "supervisor"),
+    [
+        ({}, NOBODY),
+        ({"NOTIFY_SOCKET": "/run/notify"}, Supervisor("/run/notify", BEAT_LIMIT)),
+        ({"NOTIFY_SOCKET": "@notify", "WATCHDOG_USEC": "30000000"}, Supervisor("@notify", 30.0)),
+        ({"WATCHDOG_USEC": "0"}, NOBODY),
+        ({"WATCHDOG_USEC": "often"}, NOBODY),
+    ],
+)
+def test_who_watches_and_how_patiently_is_said_by_the_environment(
+    environment: dict[str, str], supervisor: Supervisor
+) -> None:
+    assert supervisor_in(environment) == supervisor

@@ -14,9 +14,10 @@ from typer.testing import CliRunner, Result
 
 from daemon import service_commands
 from daemon.__main__ import app
+from daemon.directory import state_directory
 from daemon.service import ADDRESS_FILE, listening
 from daemon.settings import Settings
-from daemon.wiring import Parts, state_directory, wired
+from daemon.wiring import Parts, wired
 
 PROJECT = "trip"
 

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,13 +36,8 @@ class Log:
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield Log()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def log(log_put_back: None) -> Log:
+    return Log()
 
 
 def storm(count: int, **fields: object) -> None:

@@ -15,13 +15,14 @@ from daemon.switch import FEW, LATE_SECONDS, Switch
 from state.journal import SqliteJournal
 from state.stores.memory import MemoryStore
 
-OLD, NEW, PROJECT, IMAGES = "tiny-4", "tiny-4-2", 1, 500
+OLD, NEW, NEWER, PROJECT, IMAGES = "tiny-4", "tiny-4-2", "tiny-4-3", 1, 500
 
 
 @dataclass
 class World:
     switch: Switch
     store: MemoryStore
+    encoder: Any
     now: float = 1e9
 
 
@@ -32,7 +33,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     matrices: Any = store
     with ThreadPoolExecutor(1) as threads:
         switch = Switch(encoder, store, matrices, journal, threads, 3600.0, lambda: made.now)
-        made = World(switch, store)
+        made = World(switch, store, encoder)
         await store.set_pointer(PROJECT, OLD)
         yield made
     await journal.close()
@@ -64,3 +65,20 @@ async def test_while_many_are_late_none_is_due_however_long_it_takes(world: Worl
 
 async def test_where_no_whole_look_was_short_of_few_pictures_none_is_due(world: World) -> None:
     assert not await world.switch.due(PROJECT, late=1)
+
+
+async def test_each_encoder_that_pictures_are_late_with_has_an_hour_of_its_own(world: World) -> None:
+    await world.switch.complete(PROJECT, NEW, IMAGES, late=3)
+    world.now += LATE_SECONDS
+    world.encoder.id = NEWER
+    await world.switch.complete(PROJECT, NEWER, IMAGES, late=3)
+    assert not await world.switch.due(PROJECT, late=3)
+
+
+async def test_the_hour_of_one_that_came_back_is_not_counted_from_before(world: World) -> None:
+    await world.switch.complete(PROJECT, NEW, IMAGES, late=3)
+    world.encoder.id = OLD
+    await world.switch.complete(PROJECT, OLD, IMAGES, late=0)
+    world.now += LATE_SECONDS
+    world.encoder.id = NEW
+    assert not await world.switch.due(PROJECT, late=3)

@@ -7,22 +7,10 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from still_clock import Clock
 
 from daemon.worklist import LONGEST_RETRY, SHORTEST_RETRY, Worklist
 from state.model import FULL, MAX_SCOPE_IDS, Scope
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

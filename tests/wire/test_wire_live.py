@@ -80,7 +80,7 @@ async def test_a_white_picture_comes_out_as_nan_and_rejects_its_batch(encoder: C
     assert (await encoder.encode_images([painted(1)])).shape == (1, DIMENSION)
 
 
-async def test_an_idle_connection_costs_no_request(encoder: Clip) -> None:
+async def test_after_an_idle_time_it_answers_again(encoder: Clip) -> None:
     await encoder.encode_texts(["a dog"])
     await asyncio.sleep(5.5)
     await encoder.encode_texts(["a dog"])
