@@ -24,8 +24,9 @@ model: $(VENV)/all.stamp  ## Fetch a local CLIP, 600 MB, once; the next start us
 run-platform: $(VENV)/dev.stamp  ## Start an emulated Supervisely platform and the daemon against it.
 	$(BIN)/python -m tests.platform_emulator --run
 
+# Three at a time even on two cores: some wait more than they work.
 test: $(VENV)/dev.stamp  ## Install everything and pass the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint test  ## What a developer runs: style, types, import rules, tests.
 

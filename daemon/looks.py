@@ -81,7 +81,7 @@ class Looks:
             if look.cancelled():
                 self._board.end(project_id, TaskStatus.CANCELLED, whole=False)
                 self._display.ended(project_id, None, worked=False)
-                self._worklist.done(project_id)
+                self._worklist.stopped(project_id)
                 log.info("project.cancelled", project_id=project_id)
             async with self._ended:
                 self._ended.notify_all()

@@ -110,6 +110,12 @@ class Worklist:
         self._failures.pop(project_id, None)
         self._put_back(project_id)
 
+    def stopped(self, project_id: int) -> None:
+        """Put a taken key away, and what was marked meanwhile with it: a person does not want it now."""
+        self._failures.pop(project_id, None)
+        self._running[project_id] = None
+        self._put_back(project_id)
+
     def failed(
         self,
         project_id: int,

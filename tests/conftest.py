@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from watched_loop import watched
 
 BLOCKED_SECONDS = 1.0
 """A step of the loop that takes longer fails its test; generous, because machines are noisy."""
@@ -19,6 +19,15 @@ its own share, such as pages of a thousand rows: the loop then waits for the emu
 
 SERVED_HERE = frozenset({"emulator", "clip", "qdrant"})
 """Fixtures that are such a service."""
+
+
+LONG = ("switching", "lifecycle", "faults", "contract", "hostile", "platform", "transfer", "qdrant", "sync")
+"""Directories whose tests take long. They begin, or a worker would be left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(LONG)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -42,31 +51,14 @@ def no_thread_left_behind() -> Iterator[None]:
     assert [one.name for one in left if one.is_alive()] == []
 
 
-class _Blocked(logging.Handler):
-    """Collects what asyncio says of steps that took too long."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "took" in record.getMessage():
-            self.steps.append(record.getMessage())
-
-
 @pytest.fixture(autouse=True)
 async def loop_never_blocked_and_no_task_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    loop.set_debug(True)
     shared = SERVED_HERE.intersection(request.fixturenames)
-    loop.slow_callback_duration = SHARED_SECONDS if shared else BLOCKED_SECONDS
-    blocked = _Blocked()
-    logging.getLogger("asyncio").addHandler(blocked)
     before = asyncio.all_tasks()
-    yield
-    logging.getLogger("asyncio").removeHandler(blocked)
+    with watched(asyncio.get_running_loop(), SHARED_SECONDS if shared else BLOCKED_SECONDS) as blocked:
+        yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     if left:
         await asyncio.wait(left, timeout=1)
     assert [repr(one) for one in left if not one.done()] == []
-    assert blocked.steps == []
+    assert blocked == []

@@ -23,8 +23,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Local mode performs exact"),
 ]
 
-STORES = ["memory", "edge", "local", "rest", "grpc", *(["server"] if REAL_SERVER else [])]
-"""In memory, embedded, in the client library's memory, on the emulated server, on a real one."""
+LOCAL = pytest.param("local", marks=pytest.mark.nightly)
+STORES = ["memory", "edge", LOCAL, "rest", "grpc", *(["server"] if REAL_SERVER else [])]
+"""In memory, embedded, in the client library's memory, on the emulated server, on a real one.
+
+The client's memory is slow, and the emulated server, whose engine is Qdrant's, shows as much of the store.
+"""
 
 DIMENSION = 16
 FAR = 2**48 - 1

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import StringIO
 
-from fault_rows import Row
+from fault_rows import ANOTHER_MODEL, Row
 from fault_world import QUESTIONS, Answer, FaultWorld
 
 FAULT_SECONDS, LONGEST_SECONDS = 1.2, 6.0
@@ -70,8 +70,10 @@ async def under_fault(running: FaultWorld, row: Row, written: StringIO) -> Seen:
     before, tasks, started = written.tell(), len(asyncio.all_tasks()), time.monotonic()
     await running.strike(row.service, row.fault)
     stored = running.truth.points().keys()
-    running.change()
+    replaced = running.change()
     living = running.truth.wanted().keys() & stored
+    if f"{row.service}: {row.name}" == ANOTHER_MODEL:
+        living -= {replaced}  # what the old model made of its former bytes is no longer true
 
     def lasts() -> bool:
         met = len(LOOKS.findall(written.getvalue()[before:])) >= ENOUGH_LOOKS

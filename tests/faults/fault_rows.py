@@ -59,6 +59,14 @@ THEIRS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """What a service does wrong by itself, and how its emulator calls that."""
 
+ANSWERED_IN_ITS_STEAD = frozenset(
+    f"{name}{often}" for name in ("another object", "a list", "null") for often in ("", ", each third time")
+)
+"""Rows in which somebody else says to a write, as the platform would, that all is well: it is believed."""
+
+ANOTHER_MODEL = "clip: another dimension"
+"""The row whose fault is a new model, to which a changed image waits to be given."""
+
 ALWAYS_TRIED = frozenset(
     {
         "source: listings that end early",

@@ -82,19 +82,22 @@ class Truth:
             if not true_vector(self._contents[one["payload"]["content"]].seed) @ one["vector"] >= SAME
         }
 
-    def wrongly_shown(self) -> list[str]:
-        """Say what the platform shows that is not so."""
+    def wrongly_shown(self, problems: bool = True) -> list[str]:
+        """Say what the platform shows that is not so.
+
+        :param problems: whether an old problem of a project counts
+        """
         points = self.points()
         with self._world.lock:
-            return [amiss for one in self._project_ids for amiss in self._amiss(one, points)]
+            return [amiss for one in self._project_ids for amiss in self._amiss(one, points, problems)]
 
-    def _amiss(self, project_id: int, points: Collection[int]) -> Iterator[str]:
+    def _amiss(self, project_id: int, points: Collection[int], problems: bool) -> Iterator[str]:
         project = self._world.projects[project_id]
         if project.embeddings_in_progress or STARTED_KEY in project.custom_data:
             yield f"project {project_id} is shown in progress"
         if not project.custom_data.items() >= THEIRS.items():
             yield f"project {project_id} has lost what somebody else keeps in it"
-        if project.error_message:
+        if project.error_message and problems:
             yield f"project {project_id} is shown with {project.error_message}"
         for image in self._world.by_id(project_id):
             if (image.embeddings_updated_at is not None) != (image.id in points):

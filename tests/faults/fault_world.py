@@ -173,8 +173,11 @@ class FaultWorld:
             faults.clear()
         await self.proxies[service].relent()
 
-    def change(self) -> None:
-        """Add an image, give another other bytes, remove a third, rename a fourth; have all compared."""
+    def change(self) -> int:
+        """Add an image, give another other bytes, remove a third, rename a fourth; have all compared.
+
+        :return: the one that has other bytes
+        """
         replaced, removed, renamed, *_ = self.world.image_ids(self.changing)
         self.world.add(self.world.dataset_ids(self.changing)[0])
         self.world.replace([replaced])
@@ -182,6 +185,7 @@ class FaultWorld:
         self.world.rename(renamed, "renamed.png")
         for project_id in (self.changing, self.quiet):
             self.parts.controller.mark(project_id, FULL)
+        return replaced
 
     # What the daemon says meanwhile
 

@@ -54,12 +54,10 @@ TWO_IN_ONE = {
 }
 
 
-@pytest.mark.parametrize("rest", TWO_IN_ONE.values(), ids=TWO_IN_ONE.keys())
-async def test_what_a_proxy_might_take_for_one_request_is_not_answered_as_two(
-    daemon: Hostile, rest: bytes
-) -> None:
-    answers = re.findall(rb"HTTP/1\.[01] (\d+)", await daemon.said(HEAD + rest + SECOND))
-    assert answers == [b"400"]
+async def test_what_a_proxy_might_take_for_one_request_is_not_answered_as_two(daemon: Hostile) -> None:
+    said = {name: await daemon.said(HEAD + rest + SECOND) for name, rest in TWO_IN_ONE.items()}
+    answers = {name: re.findall(rb"HTTP/1\.[01] (\d+)", one) for name, one in said.items()}
+    assert answers == {name: [b"400"] for name in TWO_IN_ONE}
 
 
 UNREADABLE = (
@@ -72,11 +70,11 @@ UNREADABLE = (
 )
 
 
-@pytest.mark.parametrize("raw", UNREADABLE)
 async def test_a_token_in_a_request_that_cannot_be_read_is_written_nowhere(
-    daemon: Hostile, written: io.StringIO, raw: bytes
+    daemon: Hostile, written: io.StringIO
 ) -> None:
-    assert b" 400 " in await daemon.said(raw % THEIRS.encode())
+    for raw in UNREADABLE:
+        assert b" 400 " in await daemon.said(raw % THEIRS.encode()), raw
     events = [json.loads(line) for line in written.getvalue().splitlines()]
     assert THEIRS not in written.getvalue()
     assert "Traceback" not in written.getvalue()

@@ -39,6 +39,7 @@ async def test_an_encoder_that_works_on_several_batches_at_once_is_given_more_an
     world.limits = replace(world.limits, batches=4, batch=16)
     await world.restart()
     world.encoder.seconds = 1.0
+    world.source.page_size = 200
     world.source.add_many(map(picture, range(2_000)))
     await world.look_at_all_of(1, seconds=120)
     assert world.stored() == world.wanted()

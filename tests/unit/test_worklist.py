@@ -356,3 +356,15 @@ async def test_the_ids_of_a_scope_never_grow_without_bound(worklist: Worklist) -
     worklist.mark(1, Scope(ids=frozenset(range(MAX_SCOPE_IDS))))
     worklist.mark(1, some(MAX_SCOPE_IDS))
     assert await worklist.take() == (1, FULL)
+
+
+async def test_what_was_marked_while_a_key_was_taken_is_dropped_when_it_is_stopped(
+    worklist: Worklist,
+) -> None:
+    worklist.mark(1, FULL)
+    await worklist.take()
+    worklist.mark(1, some(4))
+    worklist.stopped(1)
+    assert not worklist.queued(1)
+    worklist.mark(1, some(5))
+    assert await worklist.take() == (1, some(5))
