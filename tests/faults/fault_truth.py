@@ -42,12 +42,13 @@ class Truth:
             world.set_custom_data(project_id, dict(THEIRS))
 
     def points(self) -> dict[int, Mapping[str, Any]]:
-        """All points of images by id, with payload and vector."""
+        """All points of images by id, with payload and vector, but those of a model of another dimension."""
         return {
             one["id"]: one
             for name in self._engine.collections
             if not name.endswith("catalogue")
             for one in self._engine.scroll(name, {"limit": 1000, "with_vector": True})["points"]
+            if len(one["vector"]) == DIMENSION
         }
 
     def wanted(self) -> dict[int, Proof]:
