@@ -106,6 +106,11 @@ class Served:
             await self.parts.controller.idle()
             await self.parts.settled()
 
+    async def rested(self) -> None:
+        """Wait until what the start has told and shown was looked at, too."""
+        await self.survey()
+        await self.settled()
+
     async def survey(self) -> None:
         """List the projects as every `UPDATE_INTERVAL` does, and let come what comes of it."""
         listed = self.emulator.counters.calls["projects.list.all"]
@@ -287,6 +292,7 @@ async def test_embeddings_are_made_again_when_forced_and_shown_so(
     anna: Person, served: Served, world: World, colours: int
 ) -> None:
     ids = world.image_ids(colours)
+    await served.rested()
     before = {one: world.images[one].embeddings_updated_at for one in ids}
     assert await anna.send("embeddings", {"project_id": colours, "team_id": 1}) == {
         "message": f"[Project: {colours}] Nothing to update. Skipping."
@@ -328,8 +334,7 @@ async def test_the_state_of_a_task_is_told_in_both_forms(
 ) -> None:
     idle = world.project("never looked at", images=1, enabled=False)
     world.grant(anna.sdk.token, idle)
-    await served.survey()  # the news of that project
-    await served.settled()
+    await served.rested()
     for name in ("project_id", "projectId"):
         assert (await anna.send("task_status", {name: idle}))["status"] == "no_task"
         answer = await anna.send("task_status", {name: colours})

@@ -215,6 +215,7 @@ async def test_a_running_sync_shows_in_every_question_about_it_until_it_is_stopp
 async def test_stopping_what_is_not_being_updated_is_no_failure(
     anna: Person, served: Served, colours: int
 ) -> None:
+    await served.rested()
     assert await anna.send(f"stop-embeddings-update/{colours}", {}) == {
         "project_id": colours,
         "is_current_task": False,
