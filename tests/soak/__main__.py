@@ -26,8 +26,6 @@ from tests.soak.watch import Sample, growth, sample, slope
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_SECONDS = 5.0
-KEEPALIVE_SECONDS = 2.0
-"""How long callers keep a connection they do not need: what a busy moment opened is no growth."""
 START_SECONDS = 60.0
 MOST_MORE = {"tasks": 5, "files": 5, "children": 0}
 FAULTS = (
@@ -158,11 +156,12 @@ async def soak(wish: argparse.Namespace) -> int:
         directory = Path(name)
         folder = Folder(directory / "pictures", wish.pictures, random)
         timeout = aiohttp.ClientTimeout(total=LONGEST_SECONDS)
+        # A client that keeps connections would keep as many as it had in its busiest moment.
         async with (
             ClipEmulator(dimension=512, seconds=0.02) as clip,
             daemon(directory, clip.url) as (process, url),
             aiohttp.ClientSession(
-                timeout=timeout, connector=aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_SECONDS)
+                timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
             ) as session,
         ):
             for fault in FAULTS:
