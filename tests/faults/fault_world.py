@@ -114,6 +114,8 @@ class FaultWorld:
             await self.until(lambda: not self.truth.wrongly_shown(), "the first flags")
             for asked in QUESTIONS:
                 await self.ask(asked)
+            # What nobody vouches for yet would be withdrawn, as it should, when the model seems another.
+            await self.parts.recognition.round(everyone=True)
         except BaseException:
             await self._stack.aclose()
             raise
