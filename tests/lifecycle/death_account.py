@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +16,15 @@ class Account:
 
     :param diary: of the counting daemon
     :param digests: how the diary calls the pixels of bytes, by their identity
-    :ivar lost: pictures encoded again although the store had acknowledged their vectors
+    :param departed: how it calls pictures of which a file went, whose copies may be encoded again
+    :ivar lost: other pictures encoded again although the store had acknowledged their vectors
     :ivar repeated: how many pictures each life left to be encoded again, by its number
     :ivar moments: when each life ended, and whether that was the moment that was meant
     """
 
     diary: Path
     digests: Mapping[str, str]
+    departed: Collection[str]
     lost: list[str] = field(default_factory=list)
     repeated: Counter[int] = field(default_factory=Counter)
     moments: list[tuple[str, bool]] = field(default_factory=list)
@@ -76,6 +78,8 @@ class Account:
 
     def _encoded(self, picture: str) -> None:
         if picture in self._acknowledged:
+            if picture in self.departed:
+                return
             self.lost.append(picture)
         elif picture in self._encoded_in:
             self.repeated[self._encoded_in[picture]] += 1

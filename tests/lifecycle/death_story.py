@@ -31,7 +31,7 @@ def die_again_and_again(
     folder.change(SIZE)
     victim = Victim(daemon, folder, random, 3 * IN_FLIGHT)
     diary.touch()
-    account = Account(diary, folder.digests)
+    account = Account(diary, folder.digests, folder.departed)
     order: list[str] = []
     for _ in range(kills):
         order = order or random.sample(sorted(moments), len(moments))

@@ -24,6 +24,8 @@ class RestlessFolder:
     :ivar good: the bytes of each picture, by path below the root
     :ivar broken: paths of files that are no pictures
     :ivar digests: how the diary calls the pixels of bytes, by their identity
+    :ivar departed: what the diary calls pictures of which a file went: a copy that had not come to rest by
+        then finds no vector to reuse
     """
 
     def __init__(self, root: Path, random: Random, size: int) -> None:
@@ -31,6 +33,7 @@ class RestlessFolder:
         self.good: dict[str, bytes] = {}
         self.broken: set[str] = set()
         self.digests: dict[str, str] = {}
+        self.departed: set[str] = set()
         self._random = random
         self._numbers = 0
         for name in PROJECTS:
@@ -55,7 +58,7 @@ class RestlessFolder:
         self._spoil()
         for path in self._some(max(3, len(self.good) - self.size)):
             (self.root / path).unlink()
-            del self.good[path]
+            self._depart(path)
 
     def _mend(self) -> None:
         for path in self._random.sample(sorted(self.broken), len(self.broken) // 2):
@@ -64,7 +67,7 @@ class RestlessFolder:
 
     def _spoil(self) -> None:
         for path in (self._new_path(), *self._some(1)):
-            self.good.pop(path, None)
+            self._depart(path)
             self.broken.add(path)
             self._write(path, BROKEN_BYTES % self._next())
 
@@ -79,7 +82,12 @@ class RestlessFolder:
     def _some(self, number: int) -> list[str]:
         return self._random.sample(sorted(self.good), min(number, len(self.good)))
 
+    def _depart(self, path: str) -> None:
+        if picture := self.good.pop(path, None):
+            self.departed.add(self.digests[content_hash(picture)])
+
     def _put(self, path: str, picture: bytes) -> None:
+        self._depart(path)
         self.good[path] = picture
         self._write(path, picture)
 
