@@ -18,6 +18,7 @@ class Account:
     :param digests: how the diary calls the pixels of bytes, by their identity
     :param departed: how it calls pictures of which a file went, whose copies may be encoded again
     :ivar lost: other pictures encoded again although the store had acknowledged their vectors
+    :ivar copies: how often a picture was encoded again of which a file had gone
     :ivar repeated: how many pictures each life left to be encoded again, by its number
     :ivar moments: when each life ended, and whether that was the moment that was meant
     """
@@ -26,6 +27,7 @@ class Account:
     digests: Mapping[str, str]
     departed: Collection[str]
     lost: list[str] = field(default_factory=list)
+    copies: int = 0
     repeated: Counter[int] = field(default_factory=Counter)
     moments: list[tuple[str, bool]] = field(default_factory=list)
     _acknowledged: set[str] = field(default_factory=set)
@@ -68,6 +70,7 @@ class Account:
         return {
             "deaths": len(self.moments),
             "lost": len(self.lost),
+            "encoded again after a file went": self.copies,
             "repeated": self.repeated.total(),
             "most repeated for one death": max(self.repeated.values(), default=0),
             "encoded": len(self._encoded_in),
@@ -79,8 +82,9 @@ class Account:
     def _encoded(self, picture: str) -> None:
         if picture in self._acknowledged:
             if picture in self.departed:
-                return
-            self.lost.append(picture)
+                self.copies += 1
+            else:
+                self.lost.append(picture)
         elif picture in self._encoded_in:
             self.repeated[self._encoded_in[picture]] += 1
         self._encoded_in[picture] = len(self.moments)
